@@ -1,0 +1,116 @@
+"""Many small modules as one: parameters stacked along a leading ``(replicas, rows)`` axis pair."""
+
+import copy
+from collections.abc import Sequence
+from functools import singledispatch
+
+import torch
+from torch import Tensor, nn
+
+from priors.errors import ConfigError
+
+
+def rows_times(rows: Tensor, matrix: Tensor) -> Tensor:
+    r"""``rows @ matrix`` for rows ``(*batch, K)`` and one matrix, or one matrix per replica.
+
+    A matrix ``(K, J)`` serves every row. A stacked one ``(R, 1, K, J)`` has batch shape ``(R, 1)``
+    as a distribution would: replica ``r`` serves the rows ``rows[..., r, :, :]``. Written as a
+    batched product, not as ``R · B`` vector products.
+
+    Example:
+        >>> rows_times(torch.ones(5, 3), torch.ones(3, 2)).shape
+        torch.Size([5, 2])
+        >>> rows_times(torch.ones(4, 5, 3), torch.ones(4, 1, 3, 2)).shape
+        torch.Size([4, 5, 2])
+    """
+    if matrix.dim() == 2:
+        return rows @ matrix
+    if matrix.shape[-3] == 1 and rows.dim() >= 2:
+        return rows @ matrix.squeeze(-3)
+    return (rows.unsqueeze(-2) @ matrix).squeeze(-2)
+
+
+def stack(modules: Sequence[nn.Module]) -> nn.Module:
+    r"""One module that is ``R`` modules at once: every parameter ``p`` becomes ``(R, 1, *p.shape)``.
+
+    The leading pair is (replica, row), the batch shape of a model run under the plates ``replicas``
+    (dim -2) and ``rows`` (dim -1). Elementwise code then needs no change, and products go through
+    :func:`rows_times`. Replica ``r`` computes exactly what ``modules[r]`` computes alone.
+    A class whose state is not merely tensors registers its own rule with ``stack_like.register``.
+
+    Args:
+        modules: Modules of one class and one shape, differing in their tensors only.
+
+    Raises:
+        ConfigError: ``replicas.empty`` if there are none, ``replicas.mismatch`` if their classes,
+            shapes or settings differ.
+
+    Example:
+        >>> from torch import nn
+        >>> stack([nn.LayerNorm(3), nn.LayerNorm(3)]).weight.shape
+        torch.Size([2, 1, 3])
+    """
+    if not modules:
+        raise ConfigError("nothing to stack: got 0 modules, expected >= 1.", code="replicas.empty")
+    return _stack(tuple(modules), {})
+
+
+def _stack(modules: tuple[nn.Module, ...], done: dict) -> nn.Module:
+    key = tuple(id(m) for m in modules)
+    if key not in done:
+        if len(kinds := {type(m).__name__ for m in modules}) > 1:
+            raise ConfigError(
+                f"cannot stack modules of several classes: got {sorted(kinds)}, expected one.",
+                code="replicas.mismatch",
+            )
+        done[key] = stack_like(modules[0], modules, done)
+    return done[key]
+
+
+@singledispatch
+def stack_like(first: nn.Module, modules: tuple[nn.Module, ...], done: dict) -> nn.Module:
+    """How modules of ``type(first)`` are stacked; ``done`` keeps shared tensors shared."""
+    new = copy.copy(first)
+    new.__dict__ = dict(first.__dict__)
+    for kind in ("_parameters", "_buffers"):
+        new.__dict__[kind] = {
+            name: _stack_tensors([getattr(m, kind)[name] for m in modules], name, done)
+            for name in getattr(first, kind)
+        }
+    new.__dict__["_modules"] = {
+        name: None if child is None else _stack(tuple(m._modules[name] for m in modules), done)
+        for name, child in first._modules.items()
+    }
+    _check_settings(modules)
+    return new
+
+
+def _stack_tensors(tensors: list[Tensor | None], name: str, done: dict) -> Tensor | None:
+    if tensors[0] is None:
+        return None
+    key = tuple(id(t) for t in tensors)
+    if key not in done:
+        if len(shapes := {tuple(t.shape) for t in tensors}) > 1:
+            raise ConfigError(
+                f"cannot stack {name}: got shapes {sorted(shapes)}, expected one.",
+                code="replicas.mismatch",
+                context={"name": name, "shapes": sorted(shapes)},
+            )
+        stacked = torch.stack([t.detach() for t in tensors]).unsqueeze(1)
+        if isinstance(tensors[0], nn.Parameter):
+            stacked = nn.Parameter(stacked, requires_grad=tensors[0].requires_grad)
+        done[key] = stacked
+    return done[key]
+
+
+def _check_settings(modules: tuple[nn.Module, ...]) -> None:
+    plain = (bool, int, float, str, tuple, type(None))
+    for name, value in vars(modules[0]).items():
+        if name.startswith("_") or not isinstance(value, plain):
+            continue
+        if len(values := {repr(vars(m)[name]) for m in modules}) > 1:
+            raise ConfigError(
+                f"cannot stack modules with different {name}: got {sorted(values)}, expected one.",
+                code="replicas.mismatch",
+                context={"name": name, "values": sorted(values)},
+            )

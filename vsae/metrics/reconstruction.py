@@ -1,0 +1,53 @@
+"""How well activations, and a network that reads them, are restored."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def mse(x: Float[Tensor, "*batch rows d"], mean: Float[Tensor, "*batch rows d"]) -> Tensor:
+    r"""Mean squared error per *neuron*, :math:`\frac1{Nd}\lVert X - \hat X\rVert_F^2`, raw units.
+
+    Example:
+        >>> mse(torch.zeros(2, 3), torch.ones(2, 3)).item()
+        1.0
+    """
+    return (x.double() - mean.double()).square().mean((-2, -1))
+
+
+def explained_variance(
+    x: Float[Tensor, "*batch rows d"], mean: Float[Tensor, "*batch rows d"]
+) -> Float[Tensor, "*batch"]:
+    r"""Share of the variance explained, :math:`1 - \sum\lVert x - \hat x\rVert^2 / \sum\lVert x -
+    \bar x\rVert^2`, sums over all rows and neurons in float64.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [2.0]])
+        >>> explained_variance(x, torch.ones(2, 1)).item()
+        0.0
+    """
+    x = x.double()
+    residual = (x - mean.double()).square().sum((-2, -1))
+    return 1 - residual / (x - x.mean(-2, keepdim=True)).square().sum((-2, -1))
+
+
+def loss_recovered(clean: float, replaced: float, ablated: float) -> float:
+    r"""Share of a network's loss recovered, :math:`(L_\text{ablated} - L_\text{replaced}) /
+    (L_\text{ablated} - L_\text{clean})`: 1 is lossless, 0 as bad as the ablation, which is stated.
+
+    Example:
+        >>> loss_recovered(clean=2.0, replaced=2.5, ablated=4.0)
+        0.75
+    """
+    return (ablated - replaced) / (ablated - clean)
+
+
+def kl_recovered(replaced: float, ablated: float) -> float:
+    r"""Share of the output's divergence removed, :math:`1 - \mathrm{KL}_\text{replaced} /
+    \mathrm{KL}_\text{ablated}`, both from the clean output.
+
+    Example:
+        >>> kl_recovered(replaced=0.5, ablated=2.0)
+        0.75
+    """
+    return 1 - replaced / ablated

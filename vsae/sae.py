@@ -1,0 +1,61 @@
+"""The model of every flat sparse autoencoder, variational or not."""
+
+import pyro
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vsae.likelihood import FixedNoise, SphericalNormal
+from vsae.plates import plates
+
+
+class SparseAutoencoder(nn.Module):
+    r"""The generative program ``z ~ prior; x ~ Normal(decoder(link(z)), noise)``, row by row.
+
+    .. math:: z_b \sim p(z), \qquad x_b \sim \mathcal N(b + W^\top \mathrm{link}(z_b),\ σ^2 I)
+
+    Sites, in the plate ``rows`` of B rows: ``z`` (B, K), ``x`` (B, d). With the link
+    ``nn.ReLU()`` the site holds the pre-activation and the code is ``relu(z)``: a Gaussian prior
+    then is a *rectified Gaussian*, sparse, non-negative and correlated, with a closed-form KL.
+    Which autoencoder it is, is decided by the guide: a Gaussian posterior makes a V-SAE, a point
+    under a Laplace prior the ℓ1 SAE.
+
+    Args:
+        decoder: ``(B, K) -> (B, d)``, e.g. :class:`vsae.LinearDecoder`.
+        prior: ``() -> Distribution`` of event shape ``(K,)``.
+        noise: Standard deviation σ in (normalised) activation units, fixed; or a module
+            ``() -> σ`` such as :class:`vsae.LearnedNoise`. "MSE + α·KL" is σ² = α/2.
+        link: Elementwise module from ``z`` to the code; ``nn.Identity()`` if ``None``.
+
+    Example:
+        >>> import torch
+        >>> from priors import IsotropicPrior
+        >>> from vsae import LinearDecoder
+        >>> model = SparseAutoencoder(LinearDecoder(8, 3), IsotropicPrior(8), noise=0.1)
+        >>> model(torch.zeros(5, 3)).shape
+        torch.Size([5, 3])
+
+    Source:
+        Kingma & Welling (2014); the rectified link after Harva & Kabán (2007), *Variational
+        learning for rectified factor analysis*.
+    """
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        prior: nn.Module,
+        *,
+        noise: float | nn.Module,
+        link: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.decoder, self.prior = decoder, prior
+        self.noise = noise if isinstance(noise, nn.Module) else FixedNoise(noise)
+        self.link = nn.Identity() if link is None else link
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        prior, noise = self.prior(), self.noise()
+        with plates(x, prior.batch_shape):
+            z = pyro.sample("z", prior)
+            mean = self.decoder(self.link(z))
+            pyro.sample("x", SphericalNormal(mean, noise), obs=x)
+        return mean
