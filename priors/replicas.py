@@ -114,3 +114,55 @@ def _check_settings(modules: tuple[nn.Module, ...]) -> None:
                 code="replicas.mismatch",
                 context={"name": name, "values": sorted(values)},
             )
+
+
+def unstack(module: nn.Module) -> list[nn.Module]:
+    """The ``R`` modules of a stack, with tensors of their own: :func:`stack`'s inverse.
+
+    Raises:
+        ConfigError: ``replicas.empty`` if no parameter of ``module`` is stacked.
+
+    Example:
+        >>> from torch import nn
+        >>> [m.weight.shape for m in unstack(stack([nn.LayerNorm(3), nn.LayerNorm(3)]))]
+        [torch.Size([3]), torch.Size([3])]
+    """
+    first = next(module.parameters(), None)
+    if first is None or first.dim() < 2 or first.shape[1] != 1:
+        raise ConfigError(
+            f"{type(module).__name__} is not a stack: its tensors do not begin with (R, 1).",
+            code="replicas.empty",
+        )
+    return [_replica(module, r, {}) for r in range(len(first))]
+
+
+def _replica(module: nn.Module, r: int, done: dict) -> nn.Module:
+    if id(module) not in done:
+        done[id(module)] = replica_like(module, r, done)
+    return done[id(module)]
+
+
+@singledispatch
+def replica_like(module: nn.Module, r: int, done: dict) -> nn.Module:
+    """How replica ``r`` is taken out of a stacked ``module``; ``done`` keeps sharing."""
+    new = copy.copy(module)
+    new.__dict__ = dict(module.__dict__)
+    for kind in ("_parameters", "_buffers"):
+        new.__dict__[kind] = {
+            name: _replica_tensor(tensor, r, done) for name, tensor in getattr(module, kind).items()
+        }
+    new.__dict__["_modules"] = {
+        name: None if child is None else _replica(child, r, done)
+        for name, child in module._modules.items()
+    }
+    return new
+
+
+def _replica_tensor(tensor: Tensor | None, r: int, done: dict) -> Tensor | None:
+    if tensor is None:
+        return None
+    if id(tensor) not in done:
+        own = tensor.detach()[r, 0].clone()
+        is_parameter = isinstance(tensor, nn.Parameter)
+        done[id(tensor)] = nn.Parameter(own, requires_grad=tensor.requires_grad) if is_parameter else own
+    return done[id(tensor)]

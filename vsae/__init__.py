@@ -1,29 +1,32 @@
-"""Sparse autoencoders as Pyro models and guides with structured priors."""
+"""Sparse autoencoders as Pyro models and guides with structured priors.
 
-from vsae import metrics as metrics
-from vsae.autoencoder import Autoencoder as Autoencoder
-from vsae.decoders import FreeDecoder as FreeDecoder
-from vsae.decoders import LinearDecoder as LinearDecoder
-from vsae.elbo import ClosedFormELBO as ClosedFormELBO
-from vsae.elbo import FreeBitsELBO as FreeBitsELBO
-from vsae.elbo import scale_latents as scale_latents
-from vsae.encoders import LinearEncoder as LinearEncoder
-from vsae.encoders import MLPEncoder as MLPEncoder
-from vsae.encoders import TiedEncoder as TiedEncoder
-from vsae.fit import StepRecord as StepRecord
-from vsae.fit import fit as fit
-from vsae.guides import AmortizedGuide as AmortizedGuide
-from vsae.likelihood import FixedNoise as FixedNoise
-from vsae.likelihood import LearnedNoise as LearnedNoise
-from vsae.likelihood import SphericalNormal as SphericalNormal
-from vsae.noise import noise_from as noise_from
-from vsae.normalizers import AffineNormalizer as AffineNormalizer
-from vsae.normalizers import IdentityNormalizer as IdentityNormalizer
-from vsae.posteriors import FullGaussianPosterior as FullGaussianPosterior
-from vsae.posteriors import GaussianPosterior as GaussianPosterior
-from vsae.posteriors import PointPosterior as PointPosterior
-from vsae.posteriors import ReLUPosterior as ReLUPosterior
-from vsae.sae import SparseAutoencoder as SparseAutoencoder
-from vsae.schedules import Constant as Constant
-from vsae.schedules import LinearDecay as LinearDecay
-from vsae.schedules import LinearWarmup as LinearWarmup
+Names are imported when first used, so that ``vsae --help`` need not wait for torch; which name
+comes from which module is written once, in ``__init__.pyi``, for type checkers and for this file.
+"""
+
+import ast
+import importlib
+from pathlib import Path
+
+
+def _public() -> dict[str, str]:
+    tree = ast.parse(Path(__file__).with_suffix(".pyi").read_text())
+    imports = (node for node in tree.body if isinstance(node, ast.ImportFrom))
+    return {alias.name: node.module for node in imports for alias in node.names}
+
+
+_PUBLIC = _public()
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'vsae' has no attribute {name!r}")
+    module = _PUBLIC[name]
+    if module == "vsae":
+        return importlib.import_module(f"vsae.{name}")
+    return getattr(importlib.import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
 
 from priors.errors import ConfigError
 
@@ -82,7 +81,7 @@ class FullGaussianPosterior(nn.Module):
         below = torch.ones(self.latents, self.latents, dtype=torch.bool, device=x.device).tril(-1)
         factor = torch.diag_embed(self.floor + F.softplus(raw))
         factor = factor.masked_scatter(below.expand_as(factor), strict)
-        return {"z": MultivariateNormal(loc, scale_tril=factor)}
+        return {"z": dist.MultivariateNormal(loc, scale_tril=factor)}
 
 
 class ReLUPosterior(nn.Module):

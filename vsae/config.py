@@ -1,0 +1,127 @@
+"""The one place where names become classes: a pair as JSON, and JSON as a pair.
+
+A module is described by its class's registered name and constructor arguments, read back from
+attributes of the same names. Names are looked up in a closed table, never imported from a path: a
+settings file cannot run code. Extend the table with :func:`register`.
+"""
+
+from torch import Tensor, nn
+
+import priors
+import vsae
+from vsae.errors import CheckpointError, ConfigError
+
+_TABLE: dict[str, tuple[type, tuple[str, ...]]] = {}
+
+
+def register(cls: type, *arguments: str) -> type:
+    """Make ``cls`` saveable: ``cls(**{a: getattr(module, a) for a in arguments})`` rebuilds it.
+
+    Args:
+        cls: A module class, or a value class such as ``Graph``.
+        arguments: Constructor arguments that are also attributes: numbers, strings, tuples,
+            tensors, graphs or modules.
+
+    Raises:
+        ConfigError: ``config.duplicate`` if the name is taken by another class.
+    """
+    if _TABLE.get(cls.__name__, (cls,))[0] is not cls:
+        raise ConfigError(
+            f"the name {cls.__name__} is registered for another class: got {cls}, expected "
+            f"{_TABLE[cls.__name__][0]}. Rename one.",
+            code="config.duplicate",
+        )
+    _TABLE[cls.__name__] = (cls, arguments)
+    return cls
+
+
+def describe(value: object, tensors: dict[str, Tensor], path: str = "config") -> object:
+    """``value`` as JSON; the tensors it needs for its *construction* go to ``tensors``.
+
+    Raises:
+        CheckpointError: ``config.unregistered`` for an object of a class without a name.
+    """
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach()
+        return {"tensor": path, "learned": isinstance(value, nn.Parameter)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [describe(item, tensors, f"{path}.{i}") for i, item in enumerate(value)]
+    name = type(value).__name__
+    if _TABLE.get(name, (None,))[0] is not type(value):
+        raise CheckpointError(
+            f"{type(value)} cannot be saved: got a class without a registered name. "
+            f"Register it: vsae.config.register({name}, 'argument', …).",
+            code="config.unregistered",
+            context={"class": name},
+        )
+    settings = {
+        argument: describe(getattr(value, argument), tensors, f"{path}.{argument}")
+        for argument in _TABLE[name][1]
+    }
+    return {"class": name, **settings}
+
+
+def build(spec: object, tensors: dict[str, Tensor]) -> object:
+    """The object a description describes, freshly constructed; :func:`describe`'s inverse.
+
+    Raises:
+        CheckpointError: ``config.unregistered`` for a name not in the table, ``config.arguments``
+            for missing or unknown arguments, ``config.tensor`` for a missing tensor.
+    """
+    if isinstance(spec, list):
+        return tuple(build(item, tensors) for item in spec)
+    if not isinstance(spec, dict):
+        return spec
+    if "tensor" in spec:
+        return _tensor(spec, tensors)
+    name, given = spec.get("class"), set(spec) - {"class"}
+    if name not in _TABLE:
+        raise CheckpointError(
+            f"unknown class name: got {name!r}, expected one of {sorted(_TABLE)}. "
+            "Import the package that registers it first.",
+            code="config.unregistered",
+            context={"class": name},
+        )
+    cls, arguments = _TABLE[name]
+    if given != set(arguments):
+        raise CheckpointError(
+            f"{name} needs arguments {sorted(arguments)}: got {sorted(given)}.",
+            code="config.arguments",
+            context={"class": name},
+        )
+    return cls(**{argument: build(spec[argument], tensors) for argument in arguments})
+
+
+def _tensor(spec: dict, tensors: dict[str, Tensor]) -> Tensor:
+    if spec["tensor"] not in tensors:
+        raise CheckpointError(
+            f"missing tensor: expected {spec['tensor']!r} in the weights file.",
+            code="config.tensor",
+        )
+    tensor = tensors[spec["tensor"]]
+    return nn.Parameter(tensor.clone()) if spec.get("learned") else tensor
+
+
+def _register_all() -> None:
+    for cls in (nn.Identity, nn.ReLU, vsae.IdentityNormalizer):
+        register(cls)
+    register(vsae.AffineNormalizer, "mean", "scale")
+    for decoder in (vsae.LinearDecoder, vsae.FreeDecoder):
+        register(decoder, "latents", "d_model", "bias")
+    register(vsae.LinearEncoder, "d_model", "outputs")
+    register(vsae.MLPEncoder, "d_model", "hidden", "outputs")
+    register(vsae.GaussianPosterior, "encoder", "floor")
+    register(vsae.FullGaussianPosterior, "encoder", "latents", "floor")
+    for posterior in (vsae.ReLUPosterior, vsae.PointPosterior):
+        register(posterior, "encoder")
+    register(vsae.AmortizedGuide, "posterior")
+    register(vsae.FixedNoise, "scale")
+    register(vsae.LearnedNoise, "scale", "floor")
+    register(vsae.SparseAutoencoder, "decoder", "prior", "noise", "link")
+    register(vsae.Autoencoder, "model", "guide", "normalizer")
+    register(vsae.TiedEncoder, "decoder")
+
+
+_register_all()

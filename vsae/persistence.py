@@ -1,0 +1,167 @@
+"""A pair on disk: ``cfg.json`` and ``sae_weights.safetensors``, checked when read back."""
+
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from vsae.autoencoder import Autoencoder
+from vsae.config import build, describe
+from vsae.errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError
+
+CONFIG, WEIGHTS, FORMAT = "cfg.json", "sae_weights.safetensors", 1
+
+
+def save(autoencoder: Autoencoder, folder: str | os.PathLike) -> Path:
+    """Write a pair to a new folder: settings as JSON, tensors as safetensors, no pickle.
+
+    The folder appears complete or not at all: files are written beside it, flushed to disk, and
+    moved into place by one rename.
+
+    Args:
+        autoencoder: The pair; replicas are saved one by one (:func:`priors.replicas.unstack`).
+        folder: A path that does not exist yet, or an empty folder.
+
+    Raises:
+        CheckpointError: ``checkpoint.exists`` if the folder is not empty, ``checkpoint.stacked``
+            for a stack, ``config.unregistered`` for a class that is not in ``vsae.config``.
+
+    Example:
+        >>> import tempfile
+        >>> from vsae.examples import tiny
+        >>> model, guide, x = tiny()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.equal(load(save(Autoencoder(model, guide), folder + "/sae"))(x),
+        ...                 Autoencoder(model, guide)(x))
+        True
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(
+            f"{folder} is not empty: nothing was written. Choose another folder.",
+            code="checkpoint.exists",
+        )
+    if autoencoder.W_dec.dim() > 2:
+        raise CheckpointError(
+            f"a stack of {len(autoencoder.W_dec)} replicas: got shape "
+            f"{tuple(autoencoder.W_dec.shape)}, expected one model. Save each of unstack(…).",
+            code="checkpoint.stacked",
+        )
+    tensors: dict[str, Tensor] = {}
+    spec = describe(autoencoder, tensors)
+    tensors |= {name: value for name, value in _state(autoencoder).items()}
+    weights = safetensors.torch.save({n: t.contiguous().cpu() for n, t in tensors.items()})
+    config = {
+        "format": FORMAT,
+        "d_in": autoencoder.W_dec.shape[1],
+        "d_sae": autoencoder.W_dec.shape[0],
+        "dtype": str(autoencoder.W_dec.dtype).removeprefix("torch."),
+        "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
+        "vsae": spec,
+    }
+    text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    _commit(folder, {CONFIG: text.encode(), WEIGHTS: weights})
+    return folder
+
+
+def load(folder: str | os.PathLike) -> Autoencoder:
+    """Read back what :func:`save` wrote, on the CPU; sizes and checksums are verified.
+
+    Loading runs no code from the file: class names are looked up in ``vsae.config``'s table.
+
+    Raises:
+        CheckpointCorruptError: ``checkpoint.missing``, ``checkpoint.truncated``,
+            ``checkpoint.checksum``, ``checkpoint.json``, ``checkpoint.tensors``.
+        CheckpointMismatchError: ``checkpoint.format``, ``checkpoint.keys``.
+    """
+    folder = Path(folder)
+    config, weights = _read_config(folder), _read(folder / WEIGHTS)
+    declared = config["weights"]
+    if len(weights) != declared["bytes"]:
+        raise CheckpointCorruptError(
+            f"{folder / WEIGHTS} is {len(weights)} bytes, {CONFIG} says {declared['bytes']}.",
+            code="checkpoint.truncated",
+        )
+    if hashlib.sha256(weights).hexdigest() != declared["sha256"]:
+        raise CheckpointCorruptError(
+            f"{folder / WEIGHTS} does not match the checksum in {CONFIG}.",
+            code="checkpoint.checksum",
+        )
+    try:
+        tensors = safetensors.torch.load(weights)
+    except SafetensorError as error:
+        raise CheckpointCorruptError(
+            f"{folder / WEIGHTS} is not a safetensors file: {error}.", code="checkpoint.tensors"
+        ) from error
+    autoencoder = build(config["vsae"], tensors).to(getattr(torch, config["dtype"]))
+    return _fill(autoencoder, {n: t for n, t in tensors.items() if not n.startswith("config.")})
+
+
+def _state(autoencoder: Autoencoder) -> dict[str, Tensor]:
+    """The state without the second names of shared tensors, which safetensors refuses."""
+    seen, state = set(), {}
+    for name, tensor in autoencoder.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            state[name] = tensor.detach()
+    return state
+
+
+def _fill(autoencoder: Autoencoder, tensors: dict[str, Tensor]) -> Autoencoder:
+    own = _state(autoencoder)
+    wrong = {n for n in own if n in tensors and own[n].shape != tensors[n].shape}
+    if wrong or set(own) != set(tensors):
+        raise CheckpointMismatchError(
+            f"tensors do not fit the settings: missing {sorted(set(own) - set(tensors))}, unknown "
+            f"{sorted(set(tensors) - set(own))}, of another shape {sorted(wrong)}.",
+            code="checkpoint.keys",
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+    return autoencoder
+
+
+def _commit(folder: Path, files: dict[str, bytes]) -> None:
+    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    staging.mkdir(parents=True)
+    for name, content in files.items():
+        with open(staging / name, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    staging.rename(folder)  # onto nothing, or onto an empty folder
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise CheckpointCorruptError(
+            f"{path} is missing: a saved folder holds {CONFIG} and {WEIGHTS}.",
+            code="checkpoint.missing",
+        )
+    return path.read_bytes()
+
+
+def _read_config(folder: Path) -> dict:
+    text = _read(folder / CONFIG)
+    try:
+        config = json.loads(text)
+        declared = config["format"], config["weights"]["bytes"], config["weights"]["sha256"]
+        known = config["dtype"] in {"float32", "float64"} and "vsae" in config
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointCorruptError(
+            f"{folder / CONFIG} is not a settings file: {error!r}.", code="checkpoint.json"
+        ) from error
+    if declared[0] != FORMAT or not known:
+        raise CheckpointMismatchError(
+            f"{folder / CONFIG}: got format {declared[0]!r} and dtype {config['dtype']!r}, "
+            f"expected format {FORMAT} and float32 or float64.",
+            code="checkpoint.format",
+        )
+    return config
