@@ -35,20 +35,33 @@ def register(cls: type, *arguments: str) -> type:
     return cls
 
 
-def describe(value: object, tensors: dict[str, Tensor], path: str = "config") -> object:
+def describe(
+    value: object,
+    tensors: dict[str, Tensor],
+    path: str = "",
+    seen: dict[int, str] | None = None,
+) -> object:
     """``value`` as JSON; the tensors it needs for its *construction* go to ``tensors``.
+
+    A tensor is named by its path of attributes, as in a state dict, where it may stand anyway; a
+    module met a second time (tied weights) is named by the path of the first.
 
     Raises:
         CheckpointError: ``config.unregistered`` for an object of a class without a name.
     """
+    seen = {} if seen is None else seen
+    if isinstance(value, Tensor) and not value.dim():
+        return value.item()
     if isinstance(value, Tensor):
         tensors[path] = value.detach()
         return {"tensor": path, "learned": isinstance(value, nn.Parameter)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):
-        return [describe(item, tensors, f"{path}.{i}") for i, item in enumerate(value)]
-    name = type(value).__name__
+        return [describe(item, tensors, _join(path, str(i)), seen) for i, item in enumerate(value)]
+    if id(value) in seen:
+        return {"same": seen[id(value)]}
+    seen[id(value)], name = path, type(value).__name__
     if _TABLE.get(name, (None,))[0] is not type(value):
         raise CheckpointError(
             f"{type(value)} cannot be saved: got a class without a registered name. "
@@ -57,25 +70,41 @@ def describe(value: object, tensors: dict[str, Tensor], path: str = "config") ->
             context={"class": name},
         )
     settings = {
-        argument: describe(getattr(value, argument), tensors, f"{path}.{argument}")
+        argument: describe(getattr(value, argument), tensors, _join(path, argument), seen)
         for argument in _TABLE[name][1]
     }
     return {"class": name, **settings}
 
 
-def build(spec: object, tensors: dict[str, Tensor]) -> object:
+def build(
+    spec: object,
+    tensors: dict[str, Tensor],
+    path: str = "",
+    seen: dict[str, object] | None = None,
+) -> object:
     """The object a description describes, freshly constructed; :func:`describe`'s inverse.
 
     Raises:
         CheckpointError: ``config.unregistered`` for a name not in the table, ``config.arguments``
-            for missing or unknown arguments, ``config.tensor`` for a missing tensor.
+            for missing or unknown arguments, ``config.tensor`` for a missing tensor or module.
     """
+    seen = {} if seen is None else seen
     if isinstance(spec, list):
-        return tuple(build(item, tensors) for item in spec)
+        return tuple(build(v, tensors, _join(path, str(i)), seen) for i, v in enumerate(spec))
     if not isinstance(spec, dict):
         return spec
     if "tensor" in spec:
-        return _tensor(spec, tensors)
+        tensor = _look_up(tensors, spec["tensor"])
+        return nn.Parameter(tensor.clone()) if spec.get("learned") else tensor
+    if "same" in spec:
+        return _look_up(seen, spec["same"])
+    cls, arguments = _class(spec)
+    given = {a: build(spec[a], tensors, _join(path, a), seen) for a in arguments}
+    seen[path] = cls(**given)
+    return seen[path]
+
+
+def _class(spec: dict) -> tuple[type, tuple[str, ...]]:
     name, given = spec.get("class"), set(spec) - {"class"}
     if name not in _TABLE:
         raise CheckpointError(
@@ -84,24 +113,32 @@ def build(spec: object, tensors: dict[str, Tensor]) -> object:
             code="config.unregistered",
             context={"class": name},
         )
-    cls, arguments = _TABLE[name]
-    if given != set(arguments):
+    if given != set(_TABLE[name][1]):
         raise CheckpointError(
-            f"{name} needs arguments {sorted(arguments)}: got {sorted(given)}.",
+            f"{name} needs arguments {sorted(_TABLE[name][1])}: got {sorted(given)}.",
             code="config.arguments",
             context={"class": name},
         )
-    return cls(**{argument: build(spec[argument], tensors) for argument in arguments})
+    return _TABLE[name]
 
 
-def _tensor(spec: dict, tensors: dict[str, Tensor]) -> Tensor:
-    if spec["tensor"] not in tensors:
-        raise CheckpointError(
-            f"missing tensor: expected {spec['tensor']!r} in the weights file.",
-            code="config.tensor",
-        )
-    tensor = tensors[spec["tensor"]]
-    return nn.Parameter(tensor.clone()) if spec.get("learned") else tensor
+def references(spec: object) -> set[str]:
+    """Names of the tensors a description refers to."""
+    if isinstance(spec, list):
+        return set().union(*map(references, spec))
+    if not isinstance(spec, dict):
+        return set()
+    return {spec["tensor"]} if "tensor" in spec else set().union(*map(references, spec.values()))
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _look_up(table: dict, name: str) -> object:
+    if name not in table:
+        raise CheckpointError(f"the settings name {name!r}, which is missing.", code="config.tensor")
+    return table[name]
 
 
 def _register_all() -> None:
@@ -122,6 +159,16 @@ def _register_all() -> None:
     register(vsae.SparseAutoencoder, "decoder", "prior", "noise", "link")
     register(vsae.Autoencoder, "model", "guide", "normalizer")
     register(vsae.TiedEncoder, "decoder")
+    register(priors.Graph, "edges", "weights", "num_nodes", "signed", "scaling")
+    register(priors.IsotropicPrior, "dim", "learnable", "loc")
+    register(priors.EquicorrelatedPrior, "dim", "correlation", "loc")
+    register(priors.CholeskyPrior, "dim", "loc")
+    register(priors.BlockDiagonalPrior, "block_sizes", "order", "loc")
+    register(priors.LaplacePrior, "dim", "learnable")
+    register(priors.GraphLaplacianPrior, "graph", "learnable", "loc", "logdet")
+    for logdet in (priors.ComponentLU, priors.Spectrum, priors.Omitted):
+        register(logdet)
+    register(priors.LanczosSpectrum, "probes", "steps", "seed")
 
 
 _register_all()

@@ -110,8 +110,13 @@ class LearnedNoise(nn.Module):
         excess = torch.tensor(float(scale - floor), dtype=torch.get_default_dtype())
         self.log_excess = nn.Parameter(excess.log())
 
-    def forward(self) -> Tensor:
+    @property
+    def scale(self) -> Tensor:
+        """The present σ."""
         return self.floor + self.log_excess.exp()
+
+    def forward(self) -> Tensor:
+        return self.scale
 
 
 def _check_positive(scale: float) -> None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vsae.autoencoder import Autoencoder
-from vsae.config import build, describe
+from vsae.config import build, describe, references
 from vsae.errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError
 
 CONFIG, WEIGHTS, FORMAT = "cfg.json", "sae_weights.safetensors", 1
@@ -41,12 +41,7 @@ def save(autoencoder: Autoencoder, folder: str | os.PathLike) -> Path:
         ...                 Autoencoder(model, guide)(x))
         True
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(
-            f"{folder} is not empty: nothing was written. Choose another folder.",
-            code="checkpoint.exists",
-        )
+    folder = refuse_occupied(folder)
     if autoencoder.W_dec.dim() > 2:
         raise CheckpointError(
             f"a stack of {len(autoencoder.W_dec)} replicas: got shape "
@@ -55,7 +50,7 @@ def save(autoencoder: Autoencoder, folder: str | os.PathLike) -> Path:
         )
     tensors: dict[str, Tensor] = {}
     spec = describe(autoencoder, tensors)
-    tensors |= {name: value for name, value in _state(autoencoder).items()}
+    tensors |= _state(autoencoder)
     weights = safetensors.torch.save({n: t.contiguous().cpu() for n, t in tensors.items()})
     config = {
         "format": FORMAT,
@@ -100,31 +95,44 @@ def load(folder: str | os.PathLike) -> Autoencoder:
             f"{folder / WEIGHTS} is not a safetensors file: {error}.", code="checkpoint.tensors"
         ) from error
     autoencoder = build(config["vsae"], tensors).to(getattr(torch, config["dtype"]))
-    return _fill(autoencoder, {n: t for n, t in tensors.items() if not n.startswith("config.")})
+    return _fill(autoencoder, tensors, references(config["vsae"]))
+
+
+def refuse_occupied(folder: str | os.PathLike) -> Path:
+    """``folder`` as a path, or a ``CheckpointError`` (``checkpoint.exists``) if it is not empty."""
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(
+            f"{folder} is not empty: nothing was written. Choose another folder.",
+            code="checkpoint.exists",
+        )
+    return folder
 
 
 def _state(autoencoder: Autoencoder) -> dict[str, Tensor]:
     """The state without the second names of shared tensors, which safetensors refuses."""
-    seen, state = set(), {}
-    for name, tensor in autoencoder.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            state[name] = tensor.detach()
-    return state
+    first = {id(tensor): name for name, tensor in _named(autoencoder, reverse=True)}
+    return {n: t.detach() for n, t in _named(autoencoder) if first[id(t)] == n}
 
 
-def _fill(autoencoder: Autoencoder, tensors: dict[str, Tensor]) -> Autoencoder:
+def _named(autoencoder: Autoencoder, *, reverse: bool = False) -> list[tuple[str, Tensor]]:
+    items = list(autoencoder.state_dict(keep_vars=True).items())
+    return items[::-1] if reverse else items
+
+
+def _fill(autoencoder: Autoencoder, tensors: dict[str, Tensor], used: set[str]) -> Autoencoder:
     own = _state(autoencoder)
-    wrong = {n for n in own if n in tensors and own[n].shape != tensors[n].shape}
-    if wrong or set(own) != set(tensors):
+    wrong = sorted(n for n in own if n in tensors and own[n].shape != tensors[n].shape)
+    missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own) - used)
+    if wrong or missing or unknown:
         raise CheckpointMismatchError(
-            f"tensors do not fit the settings: missing {sorted(set(own) - set(tensors))}, unknown "
-            f"{sorted(set(tensors) - set(own))}, of another shape {sorted(wrong)}.",
+            f"tensors do not fit the settings: missing {missing}, unknown {unknown}, of another "
+            f"shape {wrong}.",
             code="checkpoint.keys",
         )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
+    first = {id(tensor): name for name, tensor in _named(autoencoder, reverse=True)}
+    names = {name: first[id(tensor)] for name, tensor in _named(autoencoder)}
+    autoencoder.load_state_dict({name: tensors[first_name] for name, first_name in names.items()})
     return autoencoder
 
 

@@ -1,0 +1,205 @@
+"""Exact nearest neighbours in blocks: a fast search that certifies its rows, or redoes them."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from priors.edge_list import check_size
+from priors.errors import GraphError
+
+TILE = 2048  # rows and columns of similarities held at a time
+SPARE = 8  # candidates beyond k, among which rounding may have reordered
+SCRATCH = 2**22  # numbers gathered at a time when candidates are scored exactly
+
+MetricName = Literal["cosine", "euclidean"]
+
+
+class Metric(ABC):
+    """A similarity ``a·b - o(a) - o(b)`` of prepared points, and the weight it stands for."""
+
+    @abstractmethod
+    def prepare(self, points: Float64[Tensor, "K d"]) -> Float64[Tensor, "K d"]:
+        """The points with what does not matter divided out, at most about 1 in size."""
+
+    @abstractmethod
+    def origin(self, rows: Float64[Tensor, "K d"]) -> Float64[Tensor, " d"]:
+        """Where the fast search may put the origin to lose the fewest digits."""
+
+    @abstractmethod
+    def offset(self, rows: Float[Tensor, "K d"]) -> Float[Tensor, " K"]:
+        """``o``."""
+
+    @abstractmethod
+    def score(self, a: Float[Tensor, "*left d"], b: Float[Tensor, "*right d"]) -> Tensor:
+        """The similarity as a sum over coordinates, equal in both directions to the last bit."""
+
+    @abstractmethod
+    def floor(self, points: Float[Tensor, "K d"]) -> float:
+        """Scores up to this one make no edge."""
+
+    @abstractmethod
+    def weights(self, scores: Float[Tensor, "K k"]) -> Float[Tensor, "K k"]:
+        """Positive edge weights of the scores above the floor."""
+
+
+class Cosine(Metric):
+    """Similarity and weight ``cos(a, b)``; a zero vector is similar to nothing."""
+
+    def prepare(self, points: Float64[Tensor, "K d"]) -> Float64[Tensor, "K d"]:
+        # By the largest entry first, so that squares neither overflow nor vanish.
+        rows = points / _positive(points.abs().amax(1, keepdim=True))
+        return rows / rows.norm(dim=1, keepdim=True).clamp(min=1.0)
+
+    def origin(self, rows: Float64[Tensor, "K d"]) -> Float64[Tensor, " d"]:
+        return rows.new_zeros(rows.shape[1])
+
+    def offset(self, rows: Float[Tensor, "K d"]) -> Float[Tensor, " K"]:
+        return rows.new_zeros(len(rows))
+
+    def score(self, a: Float[Tensor, "*left d"], b: Float[Tensor, "*right d"]) -> Tensor:
+        return (a * b).sum(-1)
+
+    def floor(self, points: Float[Tensor, "K d"]) -> float:
+        # What d rounded products may add up to instead of 0: orthogonal points stay untied.
+        return points.shape[1] * torch.finfo(_search_dtype(points)).eps
+
+    def weights(self, scores: Float[Tensor, "K k"]) -> Float[Tensor, "K k"]:
+        return scores.clamp(max=1.0)
+
+
+class Euclidean(Metric):
+    """Similarity ``-½|a - b|²``, weight ``exp(-|a - b|² / 2s²)``."""
+
+    def prepare(self, points: Float64[Tensor, "K d"]) -> Float64[Tensor, "K d"]:
+        # A power of two: exact, so points on a lattice keep their exact ties.
+        _, exponent = math.frexp(points.abs().max().item())
+        return points / 2.0 ** (exponent - 1)
+
+    def origin(self, rows: Float64[Tensor, "K d"]) -> Float64[Tensor, " d"]:
+        return rows.mean(0)
+
+    def offset(self, rows: Float[Tensor, "K d"]) -> Float[Tensor, " K"]:
+        return rows.square().sum(-1) / 2
+
+    def score(self, a: Float[Tensor, "*left d"], b: Float[Tensor, "*right d"]) -> Tensor:
+        return (a - b).square().sum(-1) / -2
+
+    def floor(self, points: Float[Tensor, "K d"]) -> float:
+        return -math.inf
+
+    def weights(self, scores: Float[Tensor, "K k"]) -> Float[Tensor, "K k"]:
+        mean_square = -2 * scores.mean()
+        return (scores / mean_square).exp() if mean_square > 0 else torch.ones_like(scores)
+
+
+def _positive(scale: Tensor) -> Tensor:
+    return torch.where(scale > 0, scale, 1.0)
+
+
+def _search_dtype(points: Tensor) -> torch.dtype:
+    return torch.float64 if points.dtype == torch.float64 else torch.float32
+
+
+METRICS = {"cosine": Cosine(), "euclidean": Euclidean()}
+
+
+def neighbour_weights(points: Float[Tensor, "K d"], k: int, name: MetricName):
+    """Sources, targets and weights of the directed kNN graph, as arrays of ``K k`` entries."""
+    _check(points, k)
+    metric = METRICS[name]
+    floor = metric.floor(points)
+    rows = metric.prepare(points.detach().cpu().to(torch.float64))
+    index, scores = nearest(rows, k, metric, floor, _search_dtype(points))
+    weights = torch.where(scores > floor, metric.weights(scores), 0.0)
+    source = np.repeat(np.arange(len(rows)), k)
+    return source, index.reshape(-1).numpy(), weights.reshape(-1).numpy()
+
+
+def nearest(
+    rows: Float[Tensor, "K d"], k: int, metric: Metric, floor: float, search: torch.dtype
+) -> tuple[Int64[Tensor, "K k"], Float[Tensor, "K k"]]:
+    """The ``k`` best others of each row and their float64 scores, ties by number.
+
+    Candidates come from ``search`` precision. A row is certified if nothing outside its candidates
+    can reach, within rounding, its k-th score (or ``floor``, below which nothing counts).
+    """
+    count = min(k + SPARE, len(rows) - 1)
+    near = rows - metric.origin(rows)
+    rough, candidates = _search(near.to(search), metric, count)
+    index, scores = _best(_scored(rows, candidates, metric), candidates, k)
+    if count == len(rows) - 1:
+        return index, scores
+    radius = near.square().sum(-1).max().item()
+    rounding = 2 * (rows.shape[1] + 8) * torch.finfo(search).eps * radius
+    outside = rough[:, -1].to(rows.dtype) + rounding
+    for row in (outside >= scores[:, -1].clamp(min=floor)).nonzero()[:, 0].tolist():
+        everything = metric.score(rows[row], rows)
+        everything[row] = -math.inf
+        all_nodes = torch.arange(len(rows))
+        index[row], scores[row] = _best(everything, all_nodes, k)
+    return index, scores
+
+
+def _search(rows: Tensor, metric: Metric, count: int) -> tuple[Tensor, Tensor]:
+    """Roughly the ``count`` best of each row: each tile of the symmetric scores is made once."""
+    offset = metric.offset(rows)
+    values = rows.new_full((len(rows), count), -math.inf)
+    index = torch.zeros(len(rows), count, dtype=torch.int64)
+    for a in range(0, len(rows), TILE):
+        for b in range(a, len(rows), TILE):
+            one, other = slice(a, a + TILE), slice(b, b + TILE)
+            tile = rows[one] @ rows[other].mT
+            tile -= offset[one, None]
+            tile -= offset[other]
+            if a == b:
+                tile.fill_diagonal_(-math.inf)
+            _keep(values[one], index[one], tile, b)
+            if a != b:
+                _keep(values[other], index[other], tile.mT.contiguous(), a)
+    return values, index
+
+
+def _keep(values: Tensor, index: Tensor, tile: Tensor, start: int) -> None:
+    """Merge a tile's best into the running best, in place."""
+    count = values.shape[1]
+    top, where = tile.topk(min(count, tile.shape[1]), dim=1)
+    merged, order = torch.cat([values, top], 1).topk(count, dim=1)
+    values.copy_(merged)
+    index.copy_(torch.cat([index, where + start], 1).gather(1, order))
+
+
+def _scored(rows: Tensor, candidates: Tensor, metric: Metric) -> Tensor:
+    step = max(1, SCRATCH // (candidates.shape[1] * rows.shape[1]))
+    parts = zip(rows.split(step), candidates.split(step), strict=True)
+    return torch.cat([metric.score(row[:, None], rows[found]) for row, found in parts])
+
+
+def _best(scores: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    candidates, order = candidates.sort(dim=-1)
+    scores, rank = scores.gather(-1, order).sort(dim=-1, descending=True, stable=True)
+    return candidates.gather(-1, rank)[..., :k].clone(), scores[..., :k].clone()
+
+
+def _check(points: Tensor, k: int) -> None:
+    check_size(len(points), len(points) * max(k, 0))
+    if not 1 <= k < len(points):
+        raise GraphError(
+            f"impossible number of neighbours: got k={k} for {len(points)} points, expected "
+            f"1 <= k <= {len(points) - 1}.",
+            code="graph.neighbours",
+            context={"k": k, "num_nodes": len(points)},
+        )
+    bad = ~points.isfinite().all(1)
+    if bad.any():
+        row = int(bad.nonzero()[0, 0])
+        raise GraphError(
+            f"points are not finite: got NaN or infinity in row {row} (and {int(bad.sum()) - 1} "
+            "more), expected finite coordinates.",
+            code="graph.nan_point",
+            context={"row": row, "count": int(bad.sum())},
+        )

@@ -1,0 +1,81 @@
+"""Activations from a file or a named source, checked at the door."""
+
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor
+
+from vsae.batches import check_finite
+from vsae.errors import DataError, DTypeError, EmptyDataError, ShapeError, UnsafeFileError
+
+
+def read_activations(name: str) -> Float[Tensor, "rows d"]:
+    """Rows of activations, as float32.
+
+    Args:
+        name: A ``.npy`` file, a ``.safetensors`` file of one tensor, or the name of a source
+            registered under the entry point group ``vsae.sources`` (``stories260K``).
+
+    Raises:
+        DataError: ``data.missing``, ``data.unreadable``.
+        UnsafeFileError: ``data.unsafe`` for formats that can run code when read.
+        ShapeError: ``data.rank`` unless ``(rows, d)``; ``EmptyDataError``, ``DTypeError``,
+            ``NonFiniteDataError`` as they say.
+    """
+    path = Path(name)
+    sources = {point.name: point for point in entry_points(group="vsae.sources")}
+    if name in sources:
+        data = sources[name].load()()
+    elif path.suffix == ".npy":
+        data = torch.from_numpy(read_array(path))
+    elif path.suffix == ".safetensors":
+        data = _read(path, lambda: _only(safetensors.torch.load_file(path), path))
+    else:
+        raise UnsafeFileError(
+            f"{name!r} is no activation file: expected .npy, .safetensors or one of "
+            f"{sorted(sources)}. Convert pickled formats (.pt, .pkl) where you trust them.",
+            code="data.unsafe",
+        )
+    return _checked(data, name)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """A ``.npy`` file; ``DataError`` if it is missing or no plain array."""
+    return _read(path, lambda: np.load(path, allow_pickle=False))
+
+
+def _read(path: Path, reader) -> Tensor:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist.", code="data.missing")
+    try:
+        return reader()
+    except (ValueError, OSError, EOFError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read: {error}.", code="data.unreadable") from error
+
+
+def _only(tensors: dict[str, Tensor], path: Path) -> Tensor:
+    if len(tensors) != 1:
+        raise DataError(
+            f"{path} holds {len(tensors)} tensors {sorted(tensors)}: expected one.",
+            code="data.unreadable",
+        )
+    return next(iter(tensors.values()))
+
+
+def _checked(data: Tensor, name: str) -> Tensor:
+    if not data.is_floating_point():
+        raise DTypeError(f"{name} holds {data.dtype}: expected floats.", code="data.dtype")
+    if data.dim() != 2:
+        raise ShapeError(
+            f"{name} has shape {tuple(data.shape)}: expected (rows, d).", code="data.rank"
+        )
+    if not len(data):
+        raise EmptyDataError(f"{name} has 0 rows.", code="data.empty")
+    data = data.float()
+    check_finite(data)
+    return data
