@@ -13,7 +13,9 @@ def combined(graphs: Sequence[WeightedGraph], weights: Sequence[float]) -> dict:
     """The fields of the graph whose Laplacian is ``Σ_r λ_r L_r``."""
     _check_combinable(graphs, weights)
     edges = torch.cat([graph.edges for graph in graphs], dim=1).numpy()
-    values = torch.cat([w * graph.weights for graph, w in zip(graphs, weights, strict=True)]).numpy()
+    values = torch.cat(
+        [w * graph.weights for graph, w in zip(graphs, weights, strict=True)]
+    ).numpy()
     nodes = graphs[0].num_nodes
     edge_list.check_edges(*edges, values, nodes, signed=True)
     summed = edge_list.directed_weights(*edges, values, nodes)

@@ -20,19 +20,15 @@ MetricName = Literal["cosine", "euclidean"]
 
 
 class Metric(ABC):
-    """A similarity ``a·b - o(a) - o(b)`` of prepared points, and the weight it stands for."""
+    """A symmetric similarity of prepared points, and the edge weight it stands for."""
 
     @abstractmethod
     def prepare(self, points: Float64[Tensor, "K d"]) -> Float64[Tensor, "K d"]:
         """The points with what does not matter divided out, at most about 1 in size."""
 
     @abstractmethod
-    def origin(self, rows: Float64[Tensor, "K d"]) -> Float64[Tensor, " d"]:
-        """Where the fast search may put the origin to lose the fewest digits."""
-
-    @abstractmethod
-    def offset(self, rows: Float[Tensor, "K d"]) -> Float[Tensor, " K"]:
-        """``o``."""
+    def factors(self, rows: Float64[Tensor, "K d"]) -> tuple[Tensor, Tensor]:
+        """``left``, ``right`` with all similarities ``left @ right.mT``, to search in."""
 
     @abstractmethod
     def score(self, a: Float[Tensor, "*left d"], b: Float[Tensor, "*right d"]) -> Tensor:
@@ -55,18 +51,15 @@ class Cosine(Metric):
         rows = points / _positive(points.abs().amax(1, keepdim=True))
         return rows / rows.norm(dim=1, keepdim=True).clamp(min=1.0)
 
-    def origin(self, rows: Float64[Tensor, "K d"]) -> Float64[Tensor, " d"]:
-        return rows.new_zeros(rows.shape[1])
-
-    def offset(self, rows: Float[Tensor, "K d"]) -> Float[Tensor, " K"]:
-        return rows.new_zeros(len(rows))
+    def factors(self, rows: Float64[Tensor, "K d"]) -> tuple[Tensor, Tensor]:
+        return rows, rows
 
     def score(self, a: Float[Tensor, "*left d"], b: Float[Tensor, "*right d"]) -> Tensor:
         return (a * b).sum(-1)
 
     def floor(self, points: Float[Tensor, "K d"]) -> float:
-        # What d rounded products may add up to instead of 0: orthogonal points stay untied.
-        return points.shape[1] * torch.finfo(_search_dtype(points)).eps
+        # Beyond what d rounded products may add up to instead of 0: orthogonal points stay untied.
+        return 4 * (points.shape[1] + 8) * torch.finfo(_search_dtype(points)).eps
 
     def weights(self, scores: Float[Tensor, "K k"]) -> Float[Tensor, "K k"]:
         return scores.clamp(max=1.0)
@@ -80,11 +73,10 @@ class Euclidean(Metric):
         _, exponent = math.frexp(points.abs().max().item())
         return points / 2.0 ** (exponent - 1)
 
-    def origin(self, rows: Float64[Tensor, "K d"]) -> Float64[Tensor, " d"]:
-        return rows.mean(0)
-
-    def offset(self, rows: Float[Tensor, "K d"]) -> Float[Tensor, " K"]:
-        return rows.square().sum(-1) / 2
+    def factors(self, rows: Float64[Tensor, "K d"]) -> tuple[Tensor, Tensor]:
+        rows = rows - rows.mean(0)  # fewer digits are lost near the origin
+        half, one = rows.square().sum(1, keepdim=True) / 2, rows.new_ones(len(rows), 1)
+        return torch.cat([rows, -half, -one], 1), torch.cat([rows, one, half], 1)
 
     def score(self, a: Float[Tensor, "*left d"], b: Float[Tensor, "*right d"]) -> Tensor:
         return (a - b).square().sum(-1) / -2
@@ -129,33 +121,37 @@ def nearest(
     can reach, within rounding, its k-th score (or ``floor``, below which nothing counts).
     """
     count = min(k + SPARE, len(rows) - 1)
-    near = rows - metric.origin(rows)
-    rough, candidates = _search(near.to(search), metric, count)
+    left, right = (factor.to(search) for factor in metric.factors(rows))
+    rough, candidates = _search(left, right, count)
     index, scores = _best(_scored(rows, candidates, metric), candidates, k)
     if count == len(rows) - 1:
         return index, scores
-    radius = near.square().sum(-1).max().item()
-    rounding = 2 * (rows.shape[1] + 8) * torch.finfo(search).eps * radius
-    outside = rough[:, -1].to(rows.dtype) + rounding
-    for row in (outside >= scores[:, -1].clamp(min=floor)).nonzero()[:, 0].tolist():
-        everything = metric.score(rows[row], rows)
-        everything[row] = -math.inf
-        all_nodes = torch.arange(len(rows))
-        index[row], scores[row] = _best(everything, all_nodes, k)
+    rounding = _rounding(left, right)
+    unsure = rough[:, -1] + rounding >= scores[:, -1].clamp(min=floor)
+    for row in unsure.nonzero()[:, 0].tolist():
+        rough = left[row] @ right.mT + rounding[row]
+        rough[row] = -math.inf
+        within_reach = (rough >= scores[row, -1]).nonzero()[:, 0]
+        found = metric.score(rows[row], rows[within_reach])
+        index[row], scores[row] = _best(found, within_reach, k)
     return index, scores
 
 
-def _search(rows: Tensor, metric: Metric, count: int) -> tuple[Tensor, Tensor]:
+def _rounding(left: Tensor, right: Tensor) -> Float64[Tensor, " K"]:
+    """What each row's rough scores may be wrong by: d roundings of the largest sum of sizes."""
+    size = (left * right).abs().sum(1).max().to(torch.float64)  # by Cauchy-Schwarz, of any pair
+    bound = (left.shape[1] + 8) * torch.finfo(left.dtype).eps * size
+    return torch.where((left != 0).any(1), bound, 0.0)
+
+
+def _search(left: Tensor, right: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Roughly the ``count`` best of each row: each tile of the symmetric scores is made once."""
-    offset = metric.offset(rows)
-    values = rows.new_full((len(rows), count), -math.inf)
-    index = torch.zeros(len(rows), count, dtype=torch.int64)
-    for a in range(0, len(rows), TILE):
-        for b in range(a, len(rows), TILE):
+    values = left.new_full((len(left), count), -math.inf)
+    index = torch.zeros(len(left), count, dtype=torch.int64)
+    for a in range(0, len(left), TILE):
+        for b in range(a, len(left), TILE):
             one, other = slice(a, a + TILE), slice(b, b + TILE)
-            tile = rows[one] @ rows[other].mT
-            tile -= offset[one, None]
-            tile -= offset[other]
+            tile = left[one] @ right[other].mT
             if a == b:
                 tile.fill_diagonal_(-math.inf)
             _keep(values[one], index[one], tile, b)

@@ -1,0 +1,1 @@
+"""Generators with ground truth, and real networks small enough to ship."""

@@ -1,0 +1,1 @@
+"""Scripts that repeat published experiments: ``vsae reproduce NAME``, one module per NAME."""

@@ -1,0 +1,119 @@
+"""Part 1's tables: the document's shape beside its numbers, and every arm's metrics."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from toys.reproduce import part1_document as document
+from toys.reproduce.part1_arms import ARMS
+from toys.reproduce.tables import Interval, Table, interval
+
+METRICS = ("mse", "l0", "kl", "mcc", "dead", "nelbo")
+TITLES = {
+    "mse": "MSE per neuron, held-out rows, posterior mean, activation units squared",
+    "l0": "L0: active latents per row (of 32), posterior mean",
+    "kl": "KL from posterior to prior, nats per row, summed over latents",
+    "mcc": "MCC: mean |cos| of atoms matched one-to-one with the true features",
+    "dead": "Share of latents never active on held-out rows",
+    "nelbo": "Negative ELBO at β = 1, nats per row, held-out rows",
+}
+FAMILY = {
+    "gaussian": "dense Gaussian codes, as document A writes",
+    "copula": "sparse codes with the same correlations in their supports",
+}
+Rows = Sequence[dict]
+
+
+def select(rows: Rows, **wanted) -> list[dict]:
+    """The rows with these values."""
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def values(rows: Rows, metric: str) -> list[float]:
+    """A metric's values in order of seeds."""
+    return [row[metric] for row in sorted(rows, key=lambda row: row["seed"])]
+
+
+def cell(rows: Rows, metric: str) -> Interval | None:
+    """Its interval over seeds; ``None`` where the arm has no such thing."""
+    found = [value for value in values(rows, metric) if value is not None]
+    return interval(found) if found else None
+
+
+def long_table(rows: Rows) -> Table:
+    """One row per data, arm, strength, number of latents and case; intervals over seeds."""
+    groups = defaultdict(list)
+    for row in rows:
+        key = (row["data"], row["case"], row["arm"], row["latents"], row["strength"])
+        groups[key].append(row)
+    names = ("data", "case", "arm", "latents", "strength")
+    lines = [
+        dict(zip(names, key, strict=True))
+        | {metric: cell(found, metric) for metric in (*METRICS, "mcc_chance")}
+        for key, found in groups.items()
+    ]
+    return Table("Part 1: every arm and case", lines)
+
+
+def metric_table(rows: Rows, data: str, metric: str) -> Table:
+    """Arms down, cases across."""
+    rows = select(rows, data=data)
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    lines = []
+    for arm, strength in dict.fromkeys((row["arm"], row["strength"]) for row in rows):
+        found = select(rows, arm=arm, strength=strength)
+        line = {"arm": label(arm, strength)}
+        lines.append(line | {c: cell(select(found, case=c), metric) for c in cases})
+    if metric == "mcc":
+        found = select(rows, arm=rows[0]["arm"], strength=rows[0]["strength"])
+        chance = {c: cell(select(found, case=c), "mcc_chance") for c in cases}
+        lines.append({"arm": "chance: random unit atoms"} | chance)
+    lines = [line for line in lines if any(line[case] is not None for case in cases)]
+    return Table(f"{TITLES[metric]}; {FAMILY[data]}", lines)
+
+
+def label(arm: str, strength: float) -> str:
+    """An arm's label, with its strength where that is not the default."""
+    text = ARMS[arm].label
+    return text if strength == ARMS[arm].strength else f"{text}, β = {strength:g}"
+
+
+def document_table(rows: Rows, data: str) -> Table:
+    """The document's table: its numbers in columns of their own, then ours."""
+    rows = select(rows, data=data)
+    lines = []
+    for case in dict.fromkeys(row["case"] for row in rows):
+        printed = document.TABLE[case]
+        here = {
+            arm: _default(select(rows, case=case), arm) for arm in ("l1", "isotropic", "cholesky")
+        }
+        lines.append(
+            {
+                "case": case,
+                "printed: SAE MSE": printed.sae_mse,
+                "SAE MSE": cell(here["l1"], "mse"),
+                "printed: VAE MSE": printed.vae_mse,
+                "iso MSE": cell(here["isotropic"], "mse"),
+                "Cholesky MSE": cell(here["cholesky"], "mse"),
+                "printed: SAE L0": printed.sae_l0,
+                "SAE L0": cell(here["l1"], "l0"),
+                "printed: VAE L0": printed.vae_l0,
+                "iso L0": cell(here["isotropic"], "l0"),
+                "Cholesky L0": cell(here["cholesky"], "l0"),
+                "printed: KL": printed.kl,
+                "iso KL": cell(here["isotropic"], "kl"),
+                "Cholesky KL": cell(here["cholesky"], "kl"),
+            }
+        )
+    return Table(f"The document's table ({document.SOURCE}) and ours; {FAMILY[data]}", lines)
+
+
+def _default(rows: Rows, arm: str) -> list[dict]:
+    return select(rows, arm=arm, strength=ARMS[arm].strength)
+
+
+def all_tables(rows: Rows) -> Iterable[Table]:
+    """What part1.md shows, family by family."""
+    for data in dict.fromkeys(row["data"] for row in rows):
+        yield document_table(rows, data)
+        for metric in METRICS:
+            yield metric_table(rows, data, metric)
