@@ -119,7 +119,7 @@ class PrecisionNormal(TorchDistribution):
         return (0.5 * self.event_shape[0] - self.log_normalizer()).expand(self.batch_shape)
 
     def rsample(self, sample_shape=Size()) -> Tensor:
-        shape = self._extended_shape(sample_shape)[:-1] + (self.precision.noise_size,)
+        shape = (*self._extended_shape(sample_shape)[:-1], self.precision.noise_size)
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + self.precision.unwhiten(noise)
 

@@ -169,7 +169,7 @@ class BlockDiagonalPrior(AbstractGaussianPrior):
         self.block_sizes, checked = sizes, _checked_order(order, sizes)
         self._order = tuple(map(int, checked))
         members = np.split(checked, np.cumsum(sizes)[:-1])
-        chosen = [[members[block] for block in group] for group in _groups(sizes)]
+        chosen = [[members[block].tolist() for block in group] for group in _groups(sizes)]
         scale = check_positive("scale", scale)
         self.groups = nn.ModuleList(BlockGroup(latents, scale, self.dim) for latents in chosen)
         held = torch.cat([group.index[group.valid] for group in self.groups])

@@ -31,7 +31,7 @@ def rows_times(rows: Tensor, matrix: Tensor) -> Tensor:
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
-    r"""One module that is ``R`` modules at once: every parameter ``p`` becomes ``(R, 1, *p.shape)``.
+    r"""One module that is ``R`` modules: every parameter ``p`` becomes ``(R, 1, *p.shape)``.
 
     The leading pair is (replica, row), the batch shape of a model run under the plates ``replicas``
     (dim -2) and ``rows`` (dim -1). Elementwise code then needs no change, and products go through
@@ -164,5 +164,7 @@ def _replica_tensor(tensor: Tensor | None, r: int, done: dict) -> Tensor | None:
     if id(tensor) not in done:
         own = tensor.detach()[r, 0].clone()
         is_parameter = isinstance(tensor, nn.Parameter)
-        done[id(tensor)] = nn.Parameter(own, requires_grad=tensor.requires_grad) if is_parameter else own
+        done[id(tensor)] = (
+            nn.Parameter(own, requires_grad=tensor.requires_grad) if is_parameter else own
+        )
     return done[id(tensor)]

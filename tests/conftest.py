@@ -10,11 +10,17 @@ import pytest
 import torch
 
 hypothesis.settings.register_profile(
-    "default", max_examples=500, deadline=None, derandomize=True, print_blob=True,
+    "default",
+    max_examples=500,
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
 hypothesis.settings.register_profile(
-    "nightly", parent=hypothesis.settings.get_profile("default"), max_examples=5000,
+    "nightly",
+    parent=hypothesis.settings.get_profile("default"),
+    max_examples=5000,
     derandomize=False,
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -86,5 +86,8 @@ def kl_exists(prior, posterior):
 
 
 PAIRS = [
-    (prior, posterior) for prior in PRIORS for posterior in POSTERIORS if kl_exists(prior, posterior)
+    (prior, posterior)
+    for prior in PRIORS
+    for posterior in POSTERIORS
+    if kl_exists(prior, posterior)
 ]

@@ -8,6 +8,7 @@ from unittest import mock
 import numpy as np
 import oracles
 import torch
+from hypothesis import settings
 from torch import nn
 
 import priors.block_diagonal
@@ -19,6 +20,9 @@ from priors import (
     GraphLaplacianPrior,
     IsotropicPrior,
 )
+
+# A property runs over all twelve rows, so a fifth of the profile's examples for each is 1 200.
+PER_ROW = settings(max_examples=settings().max_examples // 5)
 
 
 @dataclass(frozen=True)

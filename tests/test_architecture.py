@@ -58,8 +58,10 @@ def test_sizes():
     assert max(lines.values()) <= 300, max(lines, key=lines.get)
     sizes = sorted(size for tree in TREES.values() for _, size in functions(tree))
     assert max(sizes) <= 40, [
-        f"{path.name}:{node.name}" for path, tree in TREES.items()
-        for node, size in functions(tree) if size > 40
+        f"{path.name}:{node.name}"
+        for path, tree in TREES.items()
+        for node, size in functions(tree)
+        if size > 40
     ]
     assert sizes[int(0.9 * len(sizes))] <= 15
 

@@ -87,7 +87,10 @@ FAULTS = {
     "data.dtype": (3, lambda t, acts: array(t, "a.npy", np.zeros((20, 4), np.int64))),
     "data.empty": (3, lambda t, acts: array(t, "a.npy", np.zeros((0, 4), np.float32))),
     "data.nonfinite": (3, lambda t, acts: array(t, "a.npy", np.full((60, 4), np.nan, np.float32))),
-    "train.graph": (2, lambda t, acts: ["train", acts, "--out", str(t / "run"), "--prior", "graph"]),
+    "train.graph": (
+        2,
+        lambda t, acts: ["train", acts, "--out", str(t / "run"), "--prior", "graph"],
+    ),
     "plot.missing": (3, lambda t, acts: ["plot", str(t)]),
 }
 

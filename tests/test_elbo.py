@@ -41,7 +41,9 @@ def test_equals_pyros_mean_field_elbo(prior, posterior):
     autoencoder, x = pair(prior, posterior), torch.randn(7, D)
     ours = ClosedFormELBO()(autoencoder.model, autoencoder.guide)
     oracle = TraceMeanField_ELBO()(autoencoder.model, autoencoder.guide)
-    for mine, theirs in zip(value_and_gradients(ours, x), value_and_gradients(oracle, x), strict=True):
+    for mine, theirs in zip(
+        value_and_gradients(ours, x), value_and_gradients(oracle, x), strict=True
+    ):
         torch.testing.assert_close(mine, theirs)
         assert mine.abs().sum() > 0
 
@@ -51,7 +53,9 @@ def test_every_parameter_moves_under_stock_svi(prior, posterior):
     autoencoder, x = pair(prior, posterior), torch.randn(16, D)
     before = {n: p.detach().clone() for n, p in autoencoder.named_parameters() if p.requires_grad}
     for elbo in (Trace_ELBO(), ClosedFormELBO()):
-        svi = SVI(autoencoder.pyro_model, autoencoder.pyro_guide, pyro.optim.Adam({"lr": 0.1}), elbo)
+        svi = SVI(
+            autoencoder.pyro_model, autoencoder.pyro_guide, pyro.optim.Adam({"lr": 0.1}), elbo
+        )
         for _ in range(2):
             svi.step(x)
         for name, parameter in autoencoder.named_parameters():
@@ -85,7 +89,7 @@ def test_particles_average_draws():
 
 @given(st.integers(0, 2**31), st.sampled_from(["cholesky", "graph", "shifted", "equicorrelated"]))
 def test_elbo_plus_gap_is_the_log_marginal(seed, prior):
-    """Exact at the best diagonal posterior; the reconstruction term by sigma points, no sampling."""
+    """Exact at the best diagonal posterior; reconstruction by sigma points, no sampling."""
     autoencoder = pair(prior, "point", noise=0.6, seed=seed)
     model, x = autoencoder.model, torch.randn(3, D)
     p, decoder = model.prior(), model.decoder
@@ -242,9 +246,9 @@ def test_a_kl_without_a_closed_form_raises():
 
 def test_vectorised_particles_are_refused():
     with pytest.raises(ValueError, match="vectorize_particles") as caught:
-        ClosedFormELBO(num_particles=2, vectorize_particles=True)(
-            pair().model, pair().guide
-        )(torch.randn(3, D))
+        ClosedFormELBO(num_particles=2, vectorize_particles=True)(pair().model, pair().guide)(
+            torch.randn(3, D)
+        )
     assert caught.value.code == "elbo.vectorized"
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from priors.edge_list import canonical
 from priors.errors import AsymmetricWeightsError, GraphError, NegativeWeightError
 from priors.graph import Graph
 
@@ -250,8 +251,6 @@ def test_integer_types_do_not_matter():
 def test_many_nodes_do_not_overflow_the_sort_key():
     n = 2**31 - 1
     arrays = np.array([[n - 2, 0, n - 3], [n - 1, n - 1, n - 1]])
-    from priors.edge_list import canonical
-
     pairs, weights = canonical(*arrays, np.array([1.0, 2.0, 3.0]), n)
     assert pairs.tolist() == [[0, n - 3, n - 2], [n - 1] * 3]
     assert weights.tolist() == [2.0, 3.0, 1.0]

@@ -1,4 +1,4 @@
-"""What a learned Gaussian prior cannot identify: every tight frame is an optimum (docs/identifiability.md)."""
+"""What a learned Gaussian prior cannot identify: every tight frame is an optimum."""
 
 import numpy as np
 import torch

@@ -10,11 +10,9 @@ from pyro.infer import Predictive
 from torch import nn
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, kl_divergence
 
-from priors import IsotropicPrior, LaplacePrior
+from priors import IsotropicPrior
 from vsae import (
     AffineNormalizer,
-    AmortizedGuide,
-    Autoencoder,
     FixedNoise,
     FreeBitsELBO,
     FreeDecoder,
@@ -266,5 +264,3 @@ def test_impossible_noise(wrong):
     for make in (FixedNoise, LearnedNoise):
         with pytest.raises(VsaeError, match="positive standard deviation"):
             make(wrong)
-
-

@@ -120,7 +120,9 @@ BAD = {
     "checkpoint.format": lambda f: edit(f, lambda s: s.update(format=99)),
     "config.unregistered": lambda f: edit(f, lambda s: s["vsae"].update({"class": "os.system"})),
     "config.arguments": lambda f: edit(f, lambda s: s["vsae"].update(extra=1)),
-    "checkpoint.keys": lambda f: edit(f, lambda s: s["vsae"]["model"]["decoder"].update(bias=False)),
+    "checkpoint.keys": lambda f: edit(
+        f, lambda s: s["vsae"]["model"]["decoder"].update(bias=False)
+    ),
 }
 
 
@@ -159,5 +161,3 @@ def test_a_users_class_can_be_registered():
     with pytest.raises(VsaeError) as caught:
         register(type("Doubled", (nn.Module,), {}))
     assert caught.value.code == "config.duplicate"
-
-

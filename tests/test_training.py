@@ -1,4 +1,4 @@
-"""The loop: replicas equal models trained alone, nothing of the user's moves, failures are named."""
+"""The loop: replicas equal models trained alone; what is the user's stays; failures are named."""
 
 import warnings
 
@@ -8,7 +8,7 @@ import torch
 from pairs import PAIRS, D, K, pair, ring
 from torch import nn
 
-from priors import GraphLaplacianPrior, Graph
+from priors import Graph, GraphLaplacianPrior
 from priors.replicas import stack, unstack
 from vsae import Autoencoder, ClosedFormELBO, LinearWarmup, fit, scale_latents
 from vsae.batches import Batches, stream
@@ -30,7 +30,8 @@ def test_a_replica_is_the_same_model_trained_alone(prior, posterior):
         torch.testing.assert_close(
             [record["elbo/loss"][r] for record in records],
             [record["elbo/loss"] for record in losses],
-            rtol=1e-11, atol=1e-11,
+            rtol=1e-11,
+            atol=1e-11,
         )
         for (name, mine), (_, theirs) in zip(
             replica.named_parameters(), alone.named_parameters(), strict=True
@@ -131,9 +132,7 @@ def test_a_non_finite_loss_keeps_the_last_finite_parameters():
 
 def test_a_non_finite_replica_freezes_alone():
     data = torch.randn(R, 40, D)
-    together, undisturbed = (
-        stack([pair(seed=s) for s in range(R)]) for _ in range(2)
-    )
+    together, undisturbed = (stack([pair(seed=s) for s in range(R)]) for _ in range(2))
     fit(undisturbed, data.clone(), steps=6, batch_size=40, seed=range(R)).run(progress=False)
     run = fit(together, data, steps=6, batch_size=40, seed=range(R))
     steps = iter(run)

@@ -12,7 +12,7 @@ from pathlib import Path
 def _public() -> dict[str, str]:
     tree = ast.parse(Path(__file__).with_suffix(".pyi").read_text())
     imports = (node for node in tree.body if isinstance(node, ast.ImportFrom))
-    return {alias.name: node.module for node in imports for alias in node.names}
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
 
 
 _PUBLIC = _public()

@@ -57,7 +57,7 @@ class Autoencoder(nn.Module):
         return self.normalizer.log_jacobian(x.shape[-1]) - per_row
 
     def pyro_model(self, x: Float[Tensor, "rows d"]) -> Tensor:
-        """The model as ``pyro.infer.SVI`` wants it: parameters registered, atoms on their sphere."""
+        """The model as ``pyro.infer.SVI`` wants it: parameters registered, atoms of unit norm."""
         pyro.module("autoencoder", self)
         for module in self.projected():
             module.project()
@@ -103,7 +103,9 @@ class Autoencoder(nn.Module):
     def b_dec(self) -> Tensor:
         """Decoder bias ``(d,)``, zeros if there is none."""
         decoder = self.model.decoder
-        return torch.zeros_like(decoder.W_dec[..., 0, :]) if decoder.b_dec is None else decoder.b_dec
+        return (
+            torch.zeros_like(decoder.W_dec[..., 0, :]) if decoder.b_dec is None else decoder.b_dec
+        )
 
     @property
     def W_enc(self) -> Tensor:

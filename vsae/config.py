@@ -137,7 +137,9 @@ def _join(path: str, name: str) -> str:
 
 def _look_up(table: dict, name: str) -> object:
     if name not in table:
-        raise CheckpointError(f"the settings name {name!r}, which is missing.", code="config.tensor")
+        raise CheckpointError(
+            f"the settings name {name!r}, which is missing.", code="config.tensor"
+        )
     return table[name]
 
 

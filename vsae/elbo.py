@@ -136,7 +136,8 @@ class FreeBitsELBO(ClosedFormELBO):
         ConfigError: ``elbo.free_bits`` if the floor is negative or NaN.
 
     Source:
-        Kingma et al. (2016), *Improved Variational Inference with Inverse Autoregressive Flow*, §C.8.
+        Kingma et al. (2016), *Improved Variational Inference with Inverse Autoregressive Flow*,
+        §C.8.
     """
 
     def __init__(self, floor: float) -> None:

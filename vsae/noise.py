@@ -1,4 +1,4 @@
-"""Injected noise from generators of our own, one per replica: the user's global RNG is not drawn."""
+"""Injected noise from generators of our own, one per replica; torch's global one is not drawn."""
 
 from collections.abc import Callable, Sequence
 from functools import singledispatch
@@ -104,7 +104,9 @@ class noise_from(Messenger):
                 f"({len(self.generators)}, rows, K): got {tuple(shape)}.",
                 code="noise.replicas",
             )
-        return torch.stack([torch.randn(shape[1:], generator=g, **options) for g in self.generators])
+        return torch.stack(
+            [torch.randn(shape[1:], generator=g, **options) for g in self.generators]
+        )
 
 
 def _is_point(q: Distribution) -> bool:

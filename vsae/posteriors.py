@@ -13,7 +13,7 @@ from priors.errors import ConfigError
 def point(value: Tensor) -> dist.Delta:
     """The Delta of one row: event shape the last dimension, batch shape the rest.
 
-    ``Delta(v)`` without ``event_dim`` passes silently as a wrong batch when B == K: always use this.
+    ``Delta(v)`` without ``event_dim`` passes silently as a wrong batch when B == K: use this.
     """
     return dist.Delta(value, event_dim=1)
 

@@ -46,7 +46,9 @@ class StepRecord:
     def to_dict(self) -> dict[str, float | list[float] | int]:
         """Floats (lists for replicas) under the names of the metrics files: ``elbo/…``."""
         named = {"elbo/loss": self.loss} | {f"elbo/{n}": t for n, t in self.terms.items()}
-        return {"step": self.step, "beta": self.beta} | {name: value.tolist() for name, value in named.items()}
+        return {"step": self.step, "beta": self.beta} | {
+            name: value.tolist() for name, value in named.items()
+        }
 
 
 def fit(
@@ -147,7 +149,7 @@ class Fit:
             yield self._step(step)
 
     def run(self, *, every: int = 1, progress: bool = True) -> list[dict]:
-        """All steps, behind a progress bar on stderr; the records of each ``every``-th and the last.
+        """All steps, behind a progress bar on stderr; records of every ``every``-th and the last.
 
         Warns of posterior collapse (``CollapseWarning``) when it ends.
         """
@@ -207,8 +209,8 @@ class Fit:
         if not self._stacked:
             self.optimizer.zero_grad(set_to_none=True)
             raise NonFiniteLossError(
-                f"the loss or its gradient is not finite at step {step}: got {loss.item()} nats per "
-                f"row. Parameters are those of step {step - 1}; lower lr, set clip, or check data.",
+                f"the loss or its gradient is not finite at step {step}: got {loss.item()} nats "
+                f"per row. Parameters are those of step {step - 1}; lower lr, set clip, or check data.",
                 code="loss.nonfinite",
                 context={"step": step, "loss": loss.item()},
             )

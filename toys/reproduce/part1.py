@@ -14,7 +14,6 @@ feature i, the spare ones are independent of everything.
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 
 from toys.reproduce import arguments
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 from torch import Generator, Tensor, nn
 
@@ -139,7 +138,7 @@ def linear_cholesky(toy: Toy, latents: int, generator: Generator) -> nn.Module:
 
 
 def lifted(graph: Graph, latents: int) -> Graph:
-    """The graph of ``F`` features over ``K >= F`` latents: latent ``i < F`` stands for feature ``i``.
+    """The graph of ``F`` features over ``K >= F`` latents: latent ``i < F`` is feature ``i``.
 
     The spare latents are isolated nodes. Latents are exchangeable before training, so the choice of
     *which* latent stands for a feature costs nothing; whether training then puts the feature there

@@ -50,7 +50,7 @@ def points_of(rows: Sequence[dict], seed: int) -> list[Point]:
 
 
 def cell_at(rows: Sequence[dict], seeds: Sequence[int], l0: float) -> Interval | None:
-    """Interval over seeds of the error at an L0; ``None`` unless every seed's frontier reaches it."""
+    """Interval over seeds of the error at an L0; ``None`` unless every frontier reaches it."""
     found = [error_at(points_of(rows, seed), l0) for seed in seeds]
     return None if None in found else interval(found)
 

@@ -144,9 +144,9 @@ def settings_text(settings: dict) -> dict:
 
 
 HOW = """\
-{latents} latents, {steps} steps, {seeds} seeds; cells are means with 95 % t-intervals over seeds. V-SAEs
-minimise MSE + α·KL (MSE summed over neurons) with σ = {sigma:g} and β = 1, that is α = 2σ²β = {alpha:g};
-the arm with β = {large:g} equals one with σ = {sigma_large:g}.
+{latents} latents, {steps} steps, {seeds} seeds; cells are means with 95 % t-intervals over seeds.
+V-SAEs minimise MSE + α·KL (MSE summed over neurons) with σ = {sigma:g} and β = 1, that is
+α = 2σ²β = {alpha:g}; the arm with β = {large:g} equals one with σ = {sigma_large:g}.
 Latents have no identity before training: a prior that ties latent 1 to latent 2 helps only if
 training puts the features there, and the shuffled graph shows what the same prior does without
 the truth. In the dense family no arm can be expected to find features (a Gaussian identifies the

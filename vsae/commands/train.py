@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, dict[str, str]]:
     """What a result depends on besides its settings."""
     from importlib.metadata import version
 

@@ -1,6 +1,5 @@
 """How well activations, and a network that reads them, are restored."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

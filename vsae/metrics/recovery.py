@@ -75,7 +75,7 @@ def absorption_fraction(
     probe: Float[Tensor, " d"],
     main: Bool[Tensor, " K"],
 ) -> Float[Tensor, " rows"]:
-    r"""Share of a probe's projection carried by absorbing latents instead of its main ones, per row.
+    r"""Share of a probe's projection that absorbing latents carry instead of its main ones.
 
     With :math:`\cos_k = \langle p, d_k\rangle`, :math:`a_k = z_k \cos_k`, :math:`P = x\cdot p`,
     :math:`M = \sum_{main} a_k` and :math:`A` the sum of the 3 largest positive :math:`a_k` among
