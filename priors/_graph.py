@@ -11,7 +11,7 @@ from torch import Tensor
 
 from priors import edge_list
 from priors.components import Components, components
-from priors.edge_list import EdgeReport
+from priors.edge_list import Array, EdgeReport
 from priors.errors import GraphError
 
 
@@ -28,8 +28,8 @@ class WeightedGraph:
 
     def __init__(
         self,
-        edges: Tensor,
-        weights: Tensor,
+        edges: Array,
+        weights: Array,
         num_nodes: int,
         *,
         signed: bool = False,
@@ -122,7 +122,7 @@ class WeightedGraph:
 
     @cached_property
     def null_vector(self) -> Float64[np.ndarray, " K"]:
-        """One vector that, restricted to any balanced component, spans that null vector; 0 elsewhere.
+        """The null vectors of all balanced components, which do not overlap, as one; else 0.
 
         Entries are ``±1 / scaling``: ±1, or ±√degree on a normalised graph (1 on isolated nodes).
         """
@@ -157,7 +157,7 @@ class WeightedGraph:
 
     @cached_property
     def laplacian_csr(self) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`laplacian` as tensors: row pointers ``(K + 1,)``, columns and values ``(nnz,)``."""
+        """:meth:`laplacian` as tensors: pointers ``(K + 1,)``, columns and values ``(nnz,)``."""
         matrix = self.laplacian()
         pointers, columns = (torch.from_numpy(a).long() for a in (matrix.indptr, matrix.indices))
         return pointers, columns, torch.from_numpy(matrix.data)

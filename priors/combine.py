@@ -17,16 +17,15 @@ def combined(graphs: Sequence[WeightedGraph], weights: Sequence[float]) -> dict:
         [w * graph.weights for graph, w in zip(graphs, weights, strict=True)]
     ).numpy()
     nodes = graphs[0].num_nodes
-    edge_list.check_edges(*edges, values, nodes, signed=True)
-    summed = edge_list.directed_weights(*edges, values, nodes)
-    sizes = edge_list.directed_weights(*edges, abs(values), nodes).forward
+    summed = edge_list.directed_weights(*edges, values, nodes, signed=True)
+    sizes = edge_list.directed_weights(*edges, abs(values), nodes, signed=False).forward
     opposed = sizes > abs(summed.forward) * (1 + 1e-12)
     if opposed.any():
         edge = (int(summed.low[opposed][0]), int(summed.high[opposed][0]))
         raise GraphError(
             f"edge {edge} is positive in one graph and negative in another (and "
             f"{int(opposed.sum()) - 1} more): Σ λ_r L_r is then no graph's Laplacian, expected one "
-            "sign per pair. Drop the edge from one graph, or sum the weights with Graph.from_edges.",
+            "sign per pair. Drop the edge from one graph, or sum weights by Graph.from_edges.",
             code="graph.opposing_signs",
             context={"edge": edge, "count": int(opposed.sum())},
         )

@@ -188,9 +188,10 @@ def _refuse(mask: NDArray, source: NDArray, target: NDArray, code: str, what: st
 
 
 def directed_weights(
-    source: NDArray, target: NDArray, weights: NDArray, num_nodes: int
+    source: NDArray, target: NDArray, weights: NDArray, num_nodes: int, *, signed: bool
 ) -> DirectedWeights:
-    """Sort checked edges into pairs, ignoring self-loops and summing duplicates (the COO rule)."""
+    """Check edges and sort them into pairs, ignoring self-loops and summing duplicates."""
+    check_edges(source, target, weights, num_nodes, signed=signed)
     proper = source != target
     self_loops = len(source) - int(proper.sum())
     if self_loops:
@@ -267,9 +268,10 @@ _POLICIES = {"error": _agreed, "mean": _mean, "max": _max, "min": _min}
 def _check_signs_agree(directed: DirectedWeights) -> None:
     opposed = np.sign(directed.forward) * np.sign(directed.backward) < 0
     if opposed.any():
+        first = _first(opposed, directed.low, directed.high)
         raise AsymmetricWeightsError(
-            f"opposite signs in the two directions of {_first(opposed, directed.low, directed.high)}"
-            ', expected one sign per pair. Pass symmetrize="mean", or drop one direction.',
+            f"opposite signs in the two directions of {first}, expected one sign per pair. "
+            'Pass symmetrize="mean", or drop one direction.',
             code="graph.opposing_signs",
             context=_context(opposed, directed.low, directed.high),
         )

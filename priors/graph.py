@@ -87,8 +87,7 @@ class Graph(WeightedGraph):
             Graph(num_nodes=3, num_edges=2, num_components=1)
         """
         source, target, values = edge_list.as_arrays(edges, weights)
-        edge_list.check_edges(source, target, values, num_nodes, signed=signed)
-        directed = edge_list.directed_weights(source, target, values, num_nodes)
+        directed = edge_list.directed_weights(source, target, values, num_nodes, signed=signed)
         if symmetrize == "error":
             directed = directed.completed()
         return cls._of(directed, symmetrize, num_nodes, signed=signed)
@@ -133,8 +132,7 @@ class Graph(WeightedGraph):
 
         Raises:
             GraphError: ``graph.shape`` if it is not square, and those of :meth:`from_edges`: a
-                triangular matrix is ``graph.asymmetric`` under ``"error"``, and ``symmetrize="max"``
-                reads it as half of a symmetric one.
+                triangular matrix is ``graph.asymmetric``, unless ``"max"`` reads it as one half.
 
         Example:
             >>> Graph.from_scipy(sparse.eye_array(3, k=1), symmetrize="max").weights.tolist()
@@ -171,7 +169,7 @@ class Graph(WeightedGraph):
             points: One row per latent, for example decoder atoms ``(K, d)``.
             k: Neighbours per point, ``1 <= k < K``.
             metric: What "near" means.
-            symmetrize: ``"max"`` ties ``i`` and ``j`` if either is a neighbour of the other (union),
+            symmetrize: ``"max"`` ties two points if either is a neighbour of the other (union),
                 ``"min"`` if both are (mutual), ``"mean"`` is the union with one-sided ties halved.
 
         Raises:
@@ -254,11 +252,11 @@ class Graph(WeightedGraph):
     def shuffled(self, generator: Generator) -> "Graph":
         r"""The control: the same graph with its nodes renamed by a uniformly random permutation.
 
-        It preserves the weights, the multiset of degrees, the component sizes, balance and the whole
-        spectrum, hence the prior's log-determinant, so that only *which* latents are tied changes.
-        (It does not preserve the degree of each latent.) An edge lands on a uniformly random pair:
-        the expected number of pairs that are edges before and after is exactly the chance level
-        :math:`E^2 / \binom K2`.
+        It preserves the weights, the multiset of degrees, component sizes, balance and the whole
+        spectrum, hence the prior's log-determinant: only *which* latents are tied changes. (It
+        does not preserve the degree of each latent.) An edge lands on a uniformly random pair: the
+        expected number of pairs tied both before and after is the chance level,
+        :math:`E^2 / \binom K2` exactly.
 
         Args:
             generator: The source of randomness; the global one is never used.
@@ -266,47 +264,37 @@ class Graph(WeightedGraph):
         new = torch.randperm(self.num_nodes, generator=generator)
         scaling = torch.empty_like(self.scaling)
         scaling[new] = self.scaling
-        return Graph(
-            new[self.edges], self.weights, self.num_nodes, signed=self.signed, scaling=scaling
-        )
+        edges, signed = new[self.edges], self.signed
+        return Graph(edges, self.weights, self.num_nodes, signed=signed, scaling=scaling)
 
     def normalized(self) -> "Graph":
         r"""The symmetric normalisation :math:`L_{sym} = |D|^{-1/2}(|D| - W)|D|^{-1/2}`.
 
-        Another structure, not a rescaling: eigenvalues lie in [0, 2], the diagonal is 1, and the
-        null vectors are ``√degree``, so a prior on it favours codes proportional to ``√degree``, not
-        constant ones. Rows of isolated nodes are 0. ``edges``, ``weights``, ``degree`` stay as they
-        are; ``scaling`` is ``degree^-1/2`` (1 on isolated nodes).
+        Another structure, not a rescaling: eigenvalues lie in [0, 2], the diagonal is 1 (0 on
+        isolated nodes), and the null vectors are ``√degree``, so that a prior on it favours codes
+        proportional to ``√degree``, not constant ones. ``edges``, ``weights`` and ``degree`` stay
+        as they are; ``scaling`` is ``degree^-1/2`` (1 on isolated nodes).
 
         Example:
             >>> Graph.blocks([5]).normalized().laplacian().diagonal().tolist()
             [1.0, 1.0, 1.0, 1.0, 1.0]
         """
         scaling = torch.where(self.degree > 0, self.degree, 1.0).rsqrt()
-        return Graph(
-            self.edges,
-            self.weights,
-            self.num_nodes,
-            signed=self.signed,
-            scaling=scaling,
-            report=self.report,
-        )
+        edges, signed = self.edges, self.signed
+        return Graph(edges, self.weights, self.num_nodes, signed=signed, scaling=scaling)
 
     @classmethod
     def _directed(
         cls, source, target, values, num_nodes: int, symmetrize: Symmetrize, *, signed: bool
     ) -> "Graph":
-        edge_list.check_edges(source, target, values, num_nodes, signed=signed)
-        directed = edge_list.directed_weights(source, target, values, num_nodes)
+        directed = edge_list.directed_weights(source, target, values, num_nodes, signed=signed)
         return cls._of(directed, symmetrize, num_nodes, signed=signed)
 
     @classmethod
     def _of(cls, directed, symmetrize: Symmetrize, num_nodes: int, *, signed: bool) -> "Graph":
         edges, weights, report = edge_list.undirected(directed, symmetrize)
-        edges, weights = torch.from_numpy(edges), torch.from_numpy(weights)
         return cls(edges, weights, num_nodes, signed=signed, report=report)
 
     @classmethod
     def _unweighted(cls, edges, num_nodes: int) -> "Graph":
-        edges = torch.from_numpy(edges)
-        return cls(edges, torch.ones(edges.shape[1], dtype=torch.float64), num_nodes)
+        return cls(edges, np.ones(edges.shape[1]), num_nodes)

@@ -10,7 +10,6 @@ A penalty is evaded by scaling ``z`` down and the decoder up; keep unit-norm ato
 :func:`sample_graph_smoothness` is a different object: its graph joins rows of the batch.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,6 +32,7 @@ def laplacian_quadratic(z: Float[Tensor, "*batch K"], graph: Graph) -> Float[Ten
         GraphError: ``graph.num_nodes`` if the sizes differ.
 
     Example:
+        >>> import torch
         >>> laplacian_quadratic(torch.tensor([[1.0, 2.0, 4.0]]), Graph.tree([-1, 0, 1])).tolist()
         [5.0]
 
@@ -47,7 +47,9 @@ def laplacian_quadratic(z: Float[Tensor, "*batch K"], graph: Graph) -> Float[Ten
 def pairwise_difference(
     z: Float[Tensor, "*batch K"], adjacency: Float[Tensor, "K K"], *, signed: bool = False
 ) -> Float[Tensor, "*batch"]:
-    r"""The dense form :math:`\tfrac12 \sum_{ij} |A_{ij}| (z_i - \operatorname{sign}(A_{ij}) z_j)^2`.
+    r"""The same form per row from a dense adjacency, no ``L``.
+
+    .. math:: \tfrac12 \sum_{ij} |A_{ij}| (z_i - \operatorname{sign}(A_{ij}) z_j)^2
 
     An asymmetric ``A`` gives exactly the form of its symmetrisation :math:`(A + A^\top)/2` (for
     ``A`` of one sign per pair), because each pair's two terms are equal; the diagonal does not
@@ -63,6 +65,7 @@ def pairwise_difference(
         GraphError: ``graph.nan_weight``, ``graph.negative_weight`` (a ``NegativeWeightError``).
 
     Example:
+        >>> import torch
         >>> one_way = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
         >>> pairwise_difference(torch.tensor([[1.0, 3.0]]), one_way).tolist()  # ½ · 2 · (1 - 3)²
         [4.0]
@@ -85,7 +88,9 @@ def pairwise_difference(
 
 
 def edge_list_difference(z: Float[Tensor, "*batch K"], graph: Graph) -> Float[Tensor, "*batch"]:
-    r"""The sum over edges :math:`\sum_{(i,j)} |w_{ij}| (s_i z_i - \operatorname{sign}(w_{ij}) s_j z_j)^2`.
+    r"""The same form per row as a sum over edges, each counted once.
+
+    .. math:: \sum_{(i,j)} |w_{ij}| (s_i z_i - \operatorname{sign}(w_{ij}) s_j z_j)^2
 
     Never negative, exact where neighbours agree, and 0 only on the null space; takes ``E`` numbers
     per row, so :func:`laplacian_quadratic` is the one for large graphs.
@@ -98,6 +103,7 @@ def edge_list_difference(z: Float[Tensor, "*batch K"], graph: Graph) -> Float[Te
         GraphError: ``graph.num_nodes`` if the sizes differ.
 
     Example:
+        >>> import torch
         >>> edge_list_difference(torch.tensor([[1.0, 2.0, 4.0]]), Graph.tree([-1, 0, 1])).tolist()
         [5.0]
     """
@@ -109,9 +115,9 @@ def edge_list_difference(z: Float[Tensor, "*batch K"], graph: Graph) -> Float[Te
 
 
 def sample_graph_smoothness(z: Float[Tensor, "B K"], graph: Graph) -> Float[Tensor, ""]:
-    r"""How much codes vary over a graph of *rows*: :math:`\operatorname{tr}(Z^\top L Z)`, one number.
+    r"""How much codes vary over a graph of the *rows* of a batch, one number.
 
-    .. math:: \sum_{(a,b)} w_{ab} \lVert z_a - z_b \rVert^2
+    .. math:: \operatorname{tr}(Z^\top L Z) = \sum_{(a,b)} w_{ab} \lVert z_a - z_b \rVert^2
 
     Not a prior on one code: it couples the rows of a batch, so it has no per-row density, does not
     factorise over a plate, and depends on which rows met in the batch.
@@ -124,6 +130,7 @@ def sample_graph_smoothness(z: Float[Tensor, "B K"], graph: Graph) -> Float[Tens
         GraphError: ``graph.num_nodes`` if the sizes differ.
 
     Example:
+        >>> import torch
         >>> sample_graph_smoothness(torch.tensor([[1.0, 2.0], [4.0, 6.0]]), Graph.ring(2)).item()
         25.0
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import networkx as nx
 import numpy as np
 import torch
 from hypothesis import strategies as st
@@ -45,3 +46,10 @@ def dense_laplacian(n, edges, weights):
     """``|D| - W``, entry by entry."""
     adjacency = dense_adjacency(n, edges, weights)
     return np.diag(np.abs(adjacency).sum(1)) - adjacency
+
+
+def as_networkx(n, edges, weights, order=None):
+    g = nx.Graph()
+    g.add_nodes_from(range(n) if order is None else order)
+    g.add_weighted_edges_from((int(i), int(j), w) for i, j, w in zip(*edges, weights, strict=True))
+    return g

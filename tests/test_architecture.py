@@ -110,6 +110,8 @@ def test_importing_changes_nothing():
     """Random state, default dtype, parameter store, validation, threads, warnings, backend."""
     program = """
 import sys, warnings, torch, pyro, random, numpy
+import jaxtyping, networkx, safetensors.torch, scipy.optimize, scipy.sparse.linalg, scipy.special, tqdm.auto
+import matplotlib.figure  # what others do at import is not ours
 def state():
     return (torch.get_rng_state().tolist(), random.getstate(), str(numpy.random.get_state()),
             torch.get_default_dtype(), list(pyro.get_param_store()), pyro.settings.get(),

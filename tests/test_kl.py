@@ -187,7 +187,7 @@ def test_laplace_limit_is_exponential_away_from_zero_and_linear_at_it():
         tail = s * np.sqrt(2 / np.pi) * np.exp(-(mean**2) / (2 * s * s))
         exact = (tail - abs(mean) * float(mpmath.erfc(abs(mean) / (s * np.sqrt(2))))) / 0.5
         assert abs(gap.item() - exact) <= 1e-14 * 10
-        assert gap.item() <= tail / 0.5
+        assert gap.item() <= tail / 0.5 + 1e-14 * 10  # the rounding of terms of size 10
 
 
 @settings(max_examples=200)

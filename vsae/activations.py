@@ -49,7 +49,7 @@ def read_array(path: Path) -> np.ndarray:
     return _read(path, lambda: np.load(path, allow_pickle=False))
 
 
-def _read(path: Path, reader) -> Tensor:
+def _read(path: Path, reader):
     if not path.is_file():
         raise DataError(f"{path} does not exist.", code="data.missing")
     try:

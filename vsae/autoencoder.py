@@ -3,8 +3,8 @@
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from vsae.decoders import Projected
 from vsae.elbo import ClosedFormELBO
@@ -34,7 +34,7 @@ class Autoencoder(nn.Module):
         self.model, self.guide = model, guide
         self.normalizer = IdentityNormalizer() if normalizer is None else normalizer
 
-    def posterior(self, x: Float[Tensor, "*batch d"]) -> dict[str, TorchDistribution]:
+    def posterior(self, x: Float[Tensor, "*batch d"]) -> dict[str, Distribution]:
         """``{site: q(site | x)}``, over latents in normalised units."""
         return self.guide.posterior(self.normalizer(self.check(x)))
 

@@ -55,7 +55,7 @@ class SphericalNormal(TorchDistribution):
         scale = self.scale
         return self.loc + (scale[..., None] if isinstance(scale, Tensor) else scale) * noise
 
-    def log_prob(self, value: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+    def log_prob(self, value: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch"]:
         if self._validate_args:
             self._validate_sample(value)
         log = torch.log if isinstance(self.scale, Tensor) else math.log

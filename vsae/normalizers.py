@@ -33,8 +33,8 @@ class AffineNormalizer(nn.Module):
 
     Example:
         >>> x = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0)) * 7 + 3
-        >>> AffineNormalizer.fit(x)(x).square().sum(-1).mean().item()  # E‖x‖² = d
-        4.0...
+        >>> round(AffineNormalizer.fit(x)(x).square().sum(-1).mean().item(), 4)  # E‖x‖² = d
+        4.0
     """
 
     def __init__(self, mean: Float[Tensor, " d"], scale: float | Tensor) -> None:

@@ -4,8 +4,8 @@ import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from priors.errors import ConfigError
 
@@ -46,7 +46,7 @@ class GaussianPosterior(nn.Module):
             )
         self.encoder, self.latents, self.floor = encoder, encoder.outputs // 2, floor
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, TorchDistribution]:
+    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, Distribution]:
         loc, raw = self.encoder(x).chunk(2, dim=-1)
         return {"z": dist.Normal(loc, self.floor + F.softplus(raw)).to_event(1)}
 
@@ -76,7 +76,7 @@ class FullGaussianPosterior(nn.Module):
             )
         self.encoder, self.latents, self.floor = encoder, latents, floor
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, TorchDistribution]:
+    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, Distribution]:
         loc, raw, strict = self.encoder(x).tensor_split((self.latents, 2 * self.latents), dim=-1)
         below = torch.ones(self.latents, self.latents, dtype=torch.bool, device=x.device).tril(-1)
         factor = torch.diag_embed(self.floor + F.softplus(raw))
@@ -95,7 +95,7 @@ class ReLUPosterior(nn.Module):
         super().__init__()
         self.encoder, self.latents = encoder, encoder.outputs
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, TorchDistribution]:
+    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, Distribution]:
         return {"z": point(self.encoder(x).relu())}
 
 
@@ -110,5 +110,5 @@ class PointPosterior(nn.Module):
         super().__init__()
         self.encoder, self.latents = encoder, encoder.outputs
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, TorchDistribution]:
+    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, Distribution]:
         return {"z": point(self.encoder(x))}

@@ -210,7 +210,7 @@ class Fit:
             self.optimizer.zero_grad(set_to_none=True)
             raise NonFiniteLossError(
                 f"the loss or its gradient is not finite at step {step}: got {loss.item()} nats "
-                f"per row. Parameters are those of step {step - 1}; lower lr, set clip, or check data.",
+                f"per row. Parameters are those of step {step - 1}. Lower lr or set clip.",
                 code="loss.nonfinite",
                 context={"step": step, "loss": loss.item()},
             )

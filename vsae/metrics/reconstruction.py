@@ -8,6 +8,7 @@ def mse(x: Float[Tensor, "*batch rows d"], mean: Float[Tensor, "*batch rows d"])
     r"""Mean squared error per *neuron*, :math:`\frac1{Nd}\lVert X - \hat X\rVert_F^2`, raw units.
 
     Example:
+        >>> import torch
         >>> mse(torch.zeros(2, 3), torch.ones(2, 3)).item()
         1.0
     """
@@ -21,6 +22,7 @@ def explained_variance(
     \bar x\rVert^2`, sums over all rows and neurons in float64.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([[0.0], [2.0]])
         >>> explained_variance(x, torch.ones(2, 1)).item()
         0.0

@@ -1,6 +1,7 @@
 """Plots as functions ``(ax, data) -> ax`` on axes of the caller's; no state, nothing is shown."""
 
 from vsae.plots.bars import bars as bars
+from vsae.plots.curves import compared_curves as compared_curves
 from vsae.plots.curves import training_curves as training_curves
 from vsae.plots.firing import firing_rate_histogram as firing_rate_histogram
 from vsae.plots.frontier import FrontierPoint as FrontierPoint

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from vsae.errors import ConfigError
 
 
-def require_finite(values: Iterable[float], plot: str) -> list[float]:
+def require_finite(values: Iterable[float | int], plot: str) -> list[float]:
     """The values as floats; a NaN would leave a hole in a picture without a word.
 
     Raises:

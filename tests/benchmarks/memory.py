@@ -1,0 +1,32 @@
+"""Print how far resident memory rises in one graph KL, forward and backward, per ``B·K`` numbers."""
+
+from pathlib import Path
+
+import torch
+from kl_rows import LATENTS, ROWS, closed_form, codes, neighbour_graph
+
+from priors import GraphLaplacianPrior
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def resident(field: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
+    return 1024 * int(line.split()[1])
+
+
+def main() -> None:
+    if not STATUS.exists() or not RESET.exists():
+        return
+    torch.set_num_threads(1)
+    prior = GraphLaplacianPrior(neighbour_graph())
+    closed_form(prior, *codes(64, LATENTS)).backward()  # code and caches are loaded
+    leaves = codes(ROWS, LATENTS)
+    before = resident("VmRSS")
+    RESET.write_text("5")  # the peak starts from here
+    closed_form(prior, *leaves).backward()
+    print((resident("VmHWM") - before) / (4 * ROWS * LATENTS))
+
+
+if __name__ == "__main__":
+    main()
