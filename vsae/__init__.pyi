@@ -10,6 +10,7 @@ from vsae.encoders import LinearEncoder as LinearEncoder
 from vsae.encoders import MLPEncoder as MLPEncoder
 from vsae.encoders import TiedEncoder as TiedEncoder
 from vsae.guides import AmortizedGuide as AmortizedGuide
+from vsae.language_models import hidden_states as hidden_states
 from vsae.likelihood import FixedNoise as FixedNoise
 from vsae.likelihood import LearnedNoise as LearnedNoise
 from vsae.likelihood import SphericalNormal as SphericalNormal

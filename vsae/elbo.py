@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from priors.errors import ConfigError
+from vsae.recording import latent, record_sites
 
 
 class ClosedFormELBO(ELBO):
@@ -79,22 +80,26 @@ class ClosedFormELBO(ELBO):
         return self.num_particles
 
     def _once(self, model, guide, args, kwargs) -> dict[str, Tensor]:
-        model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
-        if strays := set(guide_trace.stochastic_nodes) - set(model_trace.stochastic_nodes):
+        of_model, of_guide = self._get_trace(model, guide, args, kwargs)
+        latents, sources = latent(of_model), latent(of_guide)
+        if strays := sources.keys() - latents.keys():
             raise ConfigError(
                 f"the guide samples sites the model does not: got {sorted(strays)}, expected a "
-                f"subset of {sorted(model_trace.stochastic_nodes)}. Rename them, or use Trace_ELBO "
-                "if they are auxiliary.",
+                f"subset of {sorted(latents)}. Rename them, or use Trace_ELBO if they are "
+                "auxiliary.",
                 code="elbo.stray_site",
             )
+        if missing := [name for name in latents if name not in sources]:
+            raise ConfigError(
+                f"the guide leaves out latent sites: got {list(sources)}, expected {missing} too.",
+                code="elbo.missing_site",
+            )
         terms = {}
-        for name, site in model_trace.nodes.items():
-            if site["type"] != "sample":
-                continue
+        for name, site in of_model.items():
             if site["is_observed"]:
                 term, source = -site["fn"].log_prob(site["value"]), site
             else:
-                source = guide_trace.nodes[name]
+                source = sources[name]
                 term = self._latent_term(kl_divergence(source["fn"], site["fn"]))
             terms[name] = scale_and_mask(term, source["scale"], source["mask"])
         return terms
@@ -102,21 +107,22 @@ class ClosedFormELBO(ELBO):
     def _latent_term(self, kl: Tensor) -> Tensor:
         return kl
 
-    def _get_trace(self, model, guide, args, kwargs):
+    def _get_trace(self, model, guide, args, kwargs) -> tuple[dict, dict]:
+        """The sample sites of the model, at the guide's draws, and of the guide."""
         if isinstance(guide, GuideMessenger):
             guide(*args, **kwargs)
-            return guide.get_traces()
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        replayed = poutine.replay(model, trace=guide_trace)
-        model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
-        missing = [n for n in model_trace.stochastic_nodes if n not in guide_trace.nodes]
-        if missing:
-            raise ConfigError(
-                f"the guide leaves out latent sites: got {guide_trace.stochastic_nodes}, expected "
-                f"{missing} too.",
-                code="elbo.missing_site",
-            )
-        return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+            traces = map(prune_subsample_sites, guide.get_traces())
+            of_model, of_guide = (trace.nodes for trace in traces)
+            return _samples(of_model), _samples(of_guide)
+        with record_sites() as drawn:
+            guide(*args, **kwargs)
+        with record_sites(latent(drawn.sites)) as replayed:
+            model(*args, **kwargs)
+        return replayed.sampled, drawn.sampled
+
+
+def _samples(nodes: dict[str, dict]) -> dict[str, dict]:
+    return {name: node for name, node in nodes.items() if node["type"] == "sample"}
 
 
 class FreeBitsELBO(ClosedFormELBO):

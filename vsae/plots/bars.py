@@ -44,6 +44,13 @@ def bars(
         line.set_label(name)
     if references:
         ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=4)
-    ax.margins(x=0.12)
+    ax.set_xlim(_limits(list(values.values()), list(references.values())))
     ax.set_xlabel(label)
     return ax
+
+
+def _limits(values: list[float], references: list[float]) -> tuple[float, float]:
+    """Room for the numbers beside the bars; zero is always shown, for lengths to mean something."""
+    low, high = min(0.0, *values, *references), max(0.0, *values, *references)
+    room = 0.16 * (high - low)
+    return low - room * (low < 0), high + room

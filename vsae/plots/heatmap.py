@@ -74,4 +74,4 @@ def _outline(ax: Axes, ordered: np.ndarray) -> None:
     bounds = [0, *edges.tolist(), len(ordered)]
     for low, high in pairwise(bounds):
         box = np.array([low, high, high, low, low]) - 0.5
-        ax.plot(box, np.roll(box, -1), color="black", linewidth=0.5)
+        ax.plot(box, np.roll(box, 1), color="black", linewidth=0.5)

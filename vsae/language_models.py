@@ -1,0 +1,46 @@
+"""Activations of a causal language model loaded with ``transformers`` (extra ``lm``)."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vsae.errors import EmptyDataError, ShapeError
+
+
+@torch.no_grad()
+def hidden_states(
+    model: nn.Module, batches: Iterable[dict[str, Int[Tensor, "rows length"]]], *, layer: int
+) -> Float[Tensor, "tokens d"]:
+    """The residual stream after ``layer`` blocks, one row per token that is not padding.
+
+    Args:
+        model: Anything that answers ``model(**batch, output_hidden_states=True).hidden_states``, as
+            every causal model of ``transformers`` does; on the device of the batches.
+        batches: What a tokenizer returns with ``return_tensors="pt"``: ``input_ids``, and
+            ``attention_mask`` where there is padding.
+        layer: 0 is the embedding, ``n`` the output of block ``n``.
+
+    Returns:
+        Float32 rows on the CPU, batch after batch.
+
+    Raises:
+        ShapeError: ``hidden_states.layer`` if the model has no such layer.
+        EmptyDataError: ``data.empty`` if there is no batch.
+    """
+    rows = [_rows(model, batch, layer) for batch in batches]
+    if not rows:
+        raise EmptyDataError("no batches: got 0, expected >= 1.", code="data.empty")
+    return torch.cat(rows)
+
+
+def _rows(model: nn.Module, batch: dict[str, Tensor], layer: int) -> Tensor:
+    states = model(**batch, output_hidden_states=True).hidden_states
+    if not 0 <= layer < len(states):
+        raise ShapeError(
+            f"layer {layer} does not exist: expected 0 … {len(states) - 1}.",
+            code="hidden_states.layer",
+        )
+    real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+    return states[layer][real].float().cpu()
