@@ -16,6 +16,8 @@ from torch.distributions import (
     register_kl,
 )
 
+from priors.diagonal_forms import diagonal_sums
+
 
 class AbstractPrecision(ABC):
     r"""A symmetric positive-definite operator :math:`Λ` on codes ``(*batch, K)``, never dense.
@@ -141,8 +143,8 @@ def _trace(factor: Float[Tensor, "*rows K J"], p: PrecisionNormal) -> Float[Tens
 def _kl_diagonal(q: Independent, p: PrecisionNormal) -> Tensor:
     if not isinstance(q.base_dist, Normal) or q.reinterpreted_batch_ndims != 1:
         raise NotImplementedError
-    trace = (q.base_dist.variance * p.precision.diagonal()).sum(-1)
-    return _kl(trace, q.base_dist.loc, q.base_dist.scale.log().sum(-1), p)
+    trace, half_logdet = diagonal_sums(q.base_dist.scale, p.precision.diagonal())
+    return _kl(trace, q.base_dist.loc, half_logdet, p)
 
 
 @register_kl(MultivariateNormal, PrecisionNormal)
@@ -156,8 +158,11 @@ def _kl_full(q: MultivariateNormal, p: PrecisionNormal) -> Tensor:
 def _kl_low_rank(q: LowRankMultivariateNormal, p: PrecisionNormal) -> Tensor:
     factor, diagonal = q.cov_factor, q.cov_diag  # Σ = WWᵀ + D
     trace = _trace(factor, p) + (diagonal * p.precision.diagonal()).sum(-1)
-    # log det Σ = log det D + log det(I + VᵀV) with V = D^-½W, symmetric as computed.
-    whitened = factor / diagonal.sqrt()[..., None]
-    capacitance = torch.eye(factor.shape[-1]).to(factor) + whitened.mT @ whitened
-    half_logdet = 0.5 * (torch.logdet(capacitance) + diagonal.log().sum(-1))
+    # log det Σ = log det D + log det(I + VᵀV), V = D^-½W, from the triangle of [V; I] = QR: the
+    # product VᵀV would have the square of its condition number.
+    whitened = factor / diagonal.sqrt().unsqueeze(-1)
+    identity = torch.eye(factor.shape[-1]).to(factor).expand(*factor.shape[:-2], -1, -1)
+    triangle = torch.linalg.qr(torch.cat([whitened, identity], -2)).R
+    half_logdet = triangle.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+    half_logdet = half_logdet + 0.5 * diagonal.log().sum(-1)
     return _kl(trace, q.loc, half_logdet, p)

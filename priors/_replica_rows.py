@@ -5,7 +5,7 @@ from torch import Size, Tensor
 
 
 def flat_rows(z: Tensor, replicas: int | None) -> tuple[Tensor, Size]:
-    """Codes ``(*batch, K)`` as ``(1, N, K)``; with replicas, ``(*batch, R, B, K)`` as ``(R, N, K)``.
+    """Codes ``(*batch, K)`` as ``(1, N, K)``; replicas' ``(*batch, R, B, K)`` as ``(R, N, K)``.
 
     Also the shape that :func:`unflat_rows` needs. Fewer dimensions are broadcast first.
     """

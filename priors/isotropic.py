@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from priors._gaussian import AbstractPrecision
 from priors._prior import AbstractGaussianPrior, check_positive, register

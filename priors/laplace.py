@@ -24,7 +24,8 @@ class LaplacePrior(nn.Module):
         ConfigError: ``prior.bad_dim``, ``prior.bad_scale``.
 
     Example:
-        >>> LaplacePrior(2, scale=0.5)().log_prob(torch.tensor([1.0, -2.0])).item()  # -3/b - 2 log 2b
+        >>> prior = LaplacePrior(2, scale=0.5)  # -log p = 3 / b + 2 log 2b
+        >>> prior().log_prob(torch.tensor([1.0, -2.0])).item()
         -6.0
 
     Source:

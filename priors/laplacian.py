@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from priors._gaussian import AbstractPrecision
 from priors._prior import AbstractGaussianPrior, check_positive, register
@@ -44,7 +44,7 @@ class LaplacianPrecision(AbstractPrecision):
         return self.laplacian.num_nodes + self.laplacian.num_noise
 
     def unwhiten(self, noise: Float[Tensor, "*rows N"]) -> Float[Tensor, "*rows K"]:
-        # Perturb and solve: b ~ Normal(0, Λ) from one normal per latent and one per edge, then Λ⁻¹b.
+        # Perturb and solve: b ~ Normal(0, Λ) from a normal per latent and one per edge; then Λ⁻¹b.
         at_nodes, at_edges = noise.tensor_split([self.laplacian.num_nodes], dim=-1)
         ridge, strength = self.ridge.unsqueeze(-1), self.strength.unsqueeze(-1)
         pushed = ridge.sqrt() * at_nodes + strength.sqrt() * self.laplacian.spread(at_edges)

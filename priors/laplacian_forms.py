@@ -20,7 +20,8 @@ def laplacian_forms(
     operator, because ``torch.export`` forgets the backward pass of an ``autograd.Function``.
     """
     replicas, rows, nodes = z.shape
-    square, smooth, pull = z.new_empty(replicas, rows), z.new_empty(replicas, rows), z.new_empty(z.shape)
+    square, smooth = (z.new_empty(replicas, rows) for _ in range(2))
+    pull = z.new_empty(z.shape)
     step = max(CHUNK_ROWS, CHUNK_NUMBERS // max(1, replicas * nodes))
     for begin in range(0, rows, step):
         here = slice(begin, min(rows, begin + step))

@@ -33,7 +33,7 @@ class AbstractLogDeterminant(nn.Module, ABC):
     ) -> Float64[Tensor, "*batch"]:
         """``log det(γI + λL)``."""
 
-    def forget(self) -> None:  # noqa: B027
+    def forget(self) -> None:
         """Drop what was computed for particular ``γ`` and ``λ``, if anything."""
 
     def _apply(self, fn, recurse=True):

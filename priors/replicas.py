@@ -30,6 +30,22 @@ def rows_times(rows: Tensor, matrix: Tensor) -> Tensor:
     return (rows.unsqueeze(-2) @ matrix).squeeze(-2)
 
 
+def rows_affine(rows: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """``rows_times(rows, matrix) + bias`` in one pass where there is one; the bias may be missing.
+
+    Example:
+        >>> rows_affine(torch.ones(5, 3), torch.ones(3, 2), torch.ones(2)).sum().item()
+        40.0
+    """
+    if bias is None:
+        return rows_times(rows, matrix)
+    if matrix.dim() == 2 and rows.dim() == 2:
+        return torch.addmm(bias, rows, matrix)
+    if matrix.dim() == 4 and matrix.shape[1] == 1 and rows.dim() == 3 and len(rows) == len(matrix):
+        return torch.baddbmm(bias, rows, matrix.squeeze(1))
+    return rows_times(rows, matrix) + bias
+
+
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
     r"""One module that is ``R`` modules: every parameter ``p`` becomes ``(R, 1, *p.shape)``.
 

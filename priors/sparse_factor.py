@@ -1,4 +1,4 @@
-"""Sparse symmetric positive-definite systems on the host, and what they would cost before trying."""
+"""Sparse symmetric positive-definite systems on the host, and their cost before trying."""
 
 import numpy as np
 import torch

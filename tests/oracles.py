@@ -102,7 +102,8 @@ def logdet(field, matrix):
     for k in range(len(a)):
         pivots.append(a[k, k])
         if k + 1 < len(a):
-            a[k + 1 :, k + 1 :] = a[k + 1 :, k + 1 :] - np.outer(a[k + 1 :, k] / a[k, k], a[k, k + 1 :])
+            update = np.outer(a[k + 1 :, k] / a[k, k], a[k, k + 1 :])
+            a[k + 1 :, k + 1 :] = a[k + 1 :, k + 1 :] - update
     return field.log(np.array(pivots)).sum()
 
 

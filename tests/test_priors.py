@@ -7,7 +7,7 @@ import oracles
 import pyro.distributions as dist
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prior_table import GAUSSIAN, PER_ROW
 from pyro.distributions.testing import gof
@@ -54,62 +54,60 @@ def test_structure_is_the_dense_matrix(draw, dim, seed):
     assert np.abs(diagonal - precision.diagonal()).max() <= 1e-13 * size
     factor = structure.unwhiten(torch.eye(structure.noise_size)).detach().numpy()
     identity = factor.T @ factor @ precision
-    assert np.abs(identity - np.eye(dim)).max() <= 1e-14 * dim * oracles.condition(precision) + 1e-12
+    bound = 1e-14 * dim * oracles.condition(precision) + 1e-12
+    assert np.abs(identity - np.eye(dim)).max() <= bound
 
 
 @PRIORS
-@PER_ROW
+@settings(max_examples=settings().max_examples // 10)  # dearer: six priors, three of them graphs
 @given(dim=st.integers(1, 5), seed=SEEDS)
 def test_replica_r_is_prior_r(draw, dim, seed):
-    """Value, KL, gradients and draws of a stack, to 1e-13, graphs and blocks differing by replica."""
+    """Value, KL, gradients and draws of a stack, to 1e-13; graphs and orders differ by replica."""
     rng = np.random.default_rng(seed)
     alone = [draw(dim, rng, 0.4).prior for _ in range(3)]
     stacked = replicas.stack([copy.deepcopy(prior) for prior in alone])
     z = torch.from_numpy(rng.normal(size=(3, 4, dim)))
     mean, scale = torch.from_numpy(rng.normal(size=(2, 3, 4, dim)))
     found = _value_kl_and_draws(stacked().expand((3, 4)), z, mean, scale.exp())
-    names, parameters = zip(*stacked.named_parameters(), strict=True) if alone_has(alone) else ((), ())
-    gradients = _gradients(found, parameters)
+    gradients = _gradients(found, stacked)
     for r, prior in enumerate(alone):
         expected = _value_kl_and_draws(prior().expand((4,)), z[r], mean[r], scale[r].exp())
         for ours, theirs in zip(found, expected, strict=True):
             torch.testing.assert_close(ours[r], theirs, rtol=1e-13, atol=1e-13)
-        own = _gradients(expected, tuple(prior.parameters()))
-        for name, ours, theirs in zip(names, gradients, own, strict=True):
-            torch.testing.assert_close(ours[r, 0], theirs, rtol=1e-12, atol=1e-12, msg=name)
-
-
-def alone_has(priors):
-    return any(True for _ in priors[0].parameters())
+        for name, own in _gradients(expected, prior).items():
+            torch.testing.assert_close(gradients[name][r, 0], own, rtol=1e-12, atol=1e-12, msg=name)
 
 
 def _value_kl_and_draws(prior, z, mean, scale):
     """``log_prob``, ``KL`` and the draw that fixed noise makes."""
     kl = kl_divergence(dist.Normal(mean, scale).to_event(1), prior)
-    noise = torch.linspace(-1, 1, 5 * prior.precision.noise_size)[: prior.precision.noise_size]
-    size = prior.event_shape[0]
-    noise = torch.where(torch.arange(len(noise)) < size, noise, 0.0)  # edges are padded in a stack
+    noise = torch.arange(1.0, prior.precision.noise_size + 1).sin()  # edges last, padded in a stack
     draw = prior.precision.unwhiten(noise.expand(*prior.batch_shape, -1))
     return prior.log_prob(z), kl, (prior.loc + draw).sum(-1)
 
 
-def _gradients(values, parameters):
-    wanted = [p for p in parameters if p.requires_grad]
-    total = sum(value.sum() for value in values)
-    found = iter(torch.autograd.grad(total, wanted, allow_unused=True) if wanted else ())
-    zero = [next(found) if p.requires_grad else None for p in parameters]
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, zero, strict=True)]
+def _gradients(values, prior):
+    named = {name: p for name, p in prior.named_parameters() if p.requires_grad}
+    if not named:
+        return {}
+    found = torch.autograd.grad(sum(v.sum() for v in values), list(named.values()))
+    return dict(zip(named, found, strict=True))
 
 
 @PRIORS
 def test_draws_have_the_density(draw):
-    """Pyro's goodness of fit of 20 000 draws, and z-scores of every first and second moment."""
+    """Goodness of fit of -2 log p, which is χ² exactly, and z-scores of first and second moments.
+
+    Pyro's own test in several dimensions judges a cell by its centre's density: isotropic draws of
+    ``torch.randn`` have a median p of 0.03 there. In one dimension it is exact.
+    """
     drawn = draw(3, np.random.default_rng(5), 0.4)
     with torch.no_grad():
         prior = drawn.prior()
         draws = prior.sample((20_000,))
-        probabilities = prior.log_prob(draws).exp()
-    assert gof.auto_goodness_of_fit(draws, probabilities) > 1e-3
+        distance = 2 * (prior.log_normalizer() - prior.log_prob(draws))
+    probabilities = dist.Chi2(torch.tensor(3.0)).log_prob(distance).exp()
+    assert gof.auto_goodness_of_fit(distance, probabilities) > 1e-4
     covariance = np.linalg.inv(drawn.precision(oracles.FLOAT))
     centred = draws.numpy() - drawn.loc
     deviation = np.sqrt(covariance.diagonal())
@@ -222,4 +220,5 @@ def test_laplace_draws_and_replicas(count):
         torch.testing.assert_close(found[r], alone().log_prob(z[r]))
         torch.testing.assert_close(found[r], -z[r].abs().sum(-1) / b - 3 * np.log(2 * b))
     draws = made[0]().sample((20_000,)).detach()
-    assert gof.auto_goodness_of_fit(draws[:, :1], made[0]().base_dist.log_prob(draws).exp()[:, 0]) > 1e-3
+    probabilities = made[0]().base_dist.log_prob(draws).exp()[:, 0].detach()
+    assert gof.auto_goodness_of_fit(draws[:, 0], probabilities) > 1e-4

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from priors.replicas import rows_times
+from priors.replicas import rows_affine
 
 
 class Projected(nn.Module):
@@ -44,7 +44,7 @@ class FreeDecoder(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(d_model)) if bias else None
 
     def forward(self, z: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch d"]:
-        return _mean(z, self.W_dec, self.b_dec)
+        return rows_affine(z, self.W_dec, self.b_dec)
 
 
 class LinearDecoder(Projected):
@@ -73,7 +73,7 @@ class LinearDecoder(Projected):
         self.b_dec = nn.Parameter(torch.zeros(d_model)) if bias else None
 
     def forward(self, z: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch d"]:
-        return _mean(z, self.W_dec, self.b_dec)
+        return rows_affine(z, self.W_dec, self.b_dec)
 
     @torch.no_grad()
     def project_gradient(self) -> None:
@@ -88,8 +88,3 @@ class LinearDecoder(Projected):
 
 def _random_atoms(latents: int, d_model: int) -> Tensor:
     return nn.functional.normalize(torch.randn(latents, d_model), dim=-1)
-
-
-def _mean(z: Tensor, atoms: Tensor, bias: Tensor | None) -> Tensor:
-    mean = rows_times(z, atoms)
-    return mean if bias is None else mean + bias

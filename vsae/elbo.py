@@ -82,17 +82,17 @@ class ClosedFormELBO(ELBO):
     def _once(self, model, guide, args, kwargs) -> dict[str, Tensor]:
         of_model, of_guide = self._get_trace(model, guide, args, kwargs)
         latents, sources = latent(of_model), latent(of_guide)
+        if missing := [name for name in latents if name not in sources]:
+            raise ConfigError(
+                f"the guide leaves out latent sites: got {list(sources)}, expected {missing} too.",
+                code="elbo.missing_site",
+            )
         if strays := sources.keys() - latents.keys():
             raise ConfigError(
                 f"the guide samples sites the model does not: got {sorted(strays)}, expected a "
                 f"subset of {sorted(latents)}. Rename them, or use Trace_ELBO if they are "
                 "auxiliary.",
                 code="elbo.stray_site",
-            )
-        if missing := [name for name in latents if name not in sources]:
-            raise ConfigError(
-                f"the guide leaves out latent sites: got {list(sources)}, expected {missing} too.",
-                code="elbo.missing_site",
             )
         terms = {}
         for name, site in of_model.items():

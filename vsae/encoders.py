@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from priors.replicas import rows_times
+from priors.replicas import rows_affine, rows_times
 from vsae.decoders import FreeDecoder, LinearDecoder
 
 
@@ -26,7 +26,7 @@ class LinearEncoder(nn.Module):
         self.b_enc = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch out"]:
-        return rows_times(x, self.W_enc) + self.b_enc
+        return rows_affine(x, self.W_enc, self.b_enc)
 
     @torch.no_grad()
     def align(self, decoder: nn.Module) -> None:
@@ -56,7 +56,7 @@ class TiedEncoder(nn.Module):
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch K"]:
         bias = self.decoder.b_dec
         centred = x if bias is None else x - bias
-        return rows_times(centred, self.decoder.W_dec.mT) + self.b_enc
+        return rows_affine(centred, self.decoder.W_dec.mT, self.b_enc)
 
 
 class MLPEncoder(nn.Module):
@@ -77,8 +77,8 @@ class MLPEncoder(nn.Module):
         self.b_out = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch out"]:
-        hidden = (rows_times(x, self.W_hidden) + self.b_hidden).relu()
-        return rows_times(hidden, self.W_out) + self.b_out
+        hidden = rows_affine(x, self.W_hidden, self.b_hidden).relu()
+        return rows_affine(hidden, self.W_out, self.b_out)
 
 
 def _he_uniform(inputs: int, outputs: int) -> Tensor:

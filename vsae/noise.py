@@ -36,7 +36,7 @@ def _(q: Independent, draw: Draw) -> Tensor | None:
 
 @from_noise.register
 def _(q: Normal, draw: Draw) -> Tensor:
-    return q.loc + q.scale * draw(q.loc.shape, q.loc)
+    return torch.addcmul(q.loc, q.scale, draw(q.loc.shape, q.loc))
 
 
 @from_noise.register
@@ -104,9 +104,10 @@ class noise_from(Messenger):
                 f"({len(self.generators)}, rows, K): got {tuple(shape)}.",
                 code="noise.replicas",
             )
-        return torch.stack(
-            [torch.randn(shape[1:], generator=g, **options) for g in self.generators]
-        )
+        noise = torch.empty(shape, **options)
+        for part, generator in zip(noise, self.generators, strict=True):
+            part.normal_(generator=generator)
+        return noise
 
 
 def _is_point(q: Distribution) -> bool:

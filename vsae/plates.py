@@ -17,6 +17,6 @@ def plates(x: Tensor, batch_shape: Size) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if len(batch_shape) > 1:
-            stack.enter_context(pyro.plate("replicas", batch_shape[-2], dim=-2))
-        stack.enter_context(pyro.plate("rows", x.shape[-2], dim=-1))
+            stack.enter_context(pyro.plate("replicas", batch_shape[-2], dim=-2, device="cpu"))
+        stack.enter_context(pyro.plate("rows", x.shape[-2], dim=-1, device="cpu"))
         yield

@@ -184,7 +184,7 @@ class Fit:
         for module in self._projected:
             module.project_gradient()
         norm = self._gradient_norm()
-        self._finite &= loss.isfinite() & norm.isfinite()
+        self._finite &= (loss + norm).isfinite()
         if not bool(self._finite.all()):  # the step's one read by the host
             self._freeze(step, loss)
         if self.clip < math.inf:

@@ -62,7 +62,8 @@ def page(title: str, sections: Sequence[Section]) -> str:
 
 def paragraph(text: str, *, note: bool = False) -> str:
     """Plain text, escaped; smaller if it is a ``note``."""
-    return f"<p{' class="note"' if note else ''}>{escape(text)}</p>"
+    kind = ' class="note"' if note else ""
+    return f"<p{kind}>{escape(text)}</p>"
 
 
 def table(content: Table) -> str:

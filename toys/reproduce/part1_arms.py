@@ -42,6 +42,7 @@ class AbstractArm(ABC):
         sweep: Its values in a frontier.
         threshold: τ above which a code counts as active.
         per_case: Whether models of different cases have tensors of different shapes.
+        data: The families of cases it is run on.
     """
 
     label: str
@@ -49,6 +50,7 @@ class AbstractArm(ABC):
     sweep: tuple[float, ...]
     threshold: float = 0.0
     per_case: bool = False
+    data: tuple[str, ...] = ("gaussian", "copula")
 
     @abstractmethod
     def build(self, toy: Toy, latents: int, strength: float, generator: Generator) -> Autoencoder:
@@ -127,9 +129,14 @@ def shuffled_laplacian(toy: Toy, latents: int, generator: Generator) -> nn.Modul
     return GraphLaplacianPrior(shuffled, ridge=ridge, strength=strength, loc=LOC)
 
 
+def diagonal(toy: Toy, latents: int, generator: Generator) -> nn.Module:
+    """Independent latents whose scales are learned: what Cholesky has besides correlations."""
+    return BlockDiagonalPrior((1,) * latents, loc=LOC)
+
+
 def linear_isotropic(toy: Toy, latents: int, generator: Generator) -> nn.Module:
-    """``N(0, I)``, the document's words."""
-    return IsotropicPrior(latents)
+    """The document's ``N(0, I)`` under atoms of any norm, here unit atoms with learned scales."""
+    return BlockDiagonalPrior((1,) * latents)
 
 
 def linear_cholesky(toy: Toy, latents: int, generator: Generator) -> nn.Module:
@@ -179,6 +186,7 @@ BETAS = (0.05, 0.15, 0.4, 1.0, 2.5, 6.0)
 
 _PRIORS: dict[str, tuple[str, MakePrior]] = {
     "isotropic": ("V-SAE isotropic", isotropic),
+    "diagonal": ("V-SAE diagonal, learned scales", diagonal),
     "equicorrelated": ("V-SAE equicorrelated 0.8", equicorrelated),
     "cholesky": ("V-SAE learned Cholesky", cholesky),
     "block_diagonal": ("V-SAE block-diagonal", block_diagonal),
@@ -210,6 +218,7 @@ ARMS: dict[str, AbstractArm] = (
             sweep=BETAS,
             threshold=THRESHOLD,
             rectified=False,
+            data=("gaussian",),
         )
         for name, (label, make) in _LINEAR.items()
     }

@@ -12,7 +12,7 @@ from toys.reproduce import part1_document as document
 from toys.reproduce.arguments import write_json
 from toys.reproduce.part1_arms import ARMS
 from toys.reproduce.part1_runs import SHOWN, problem
-from toys.reproduce.part1_tables import FAMILY, cell, label, select
+from toys.reproduce.part1_tables import FAMILY, label, level, select
 
 PATTERNS = {
     "case1": "independent,\nvariances 1 : 0.2",
@@ -21,7 +21,7 @@ PATTERNS = {
     "case6": "correlation matrix",
 }
 ROWS = ("l1", "isotropic", "graph")
-COLOURS = dict(zip(ARMS, matplotlib.colormaps["tab10"].colors, strict=False))
+COLOURS = dict(zip(ARMS, matplotlib.colormaps["tab20"].colors, strict=False))
 BARS = {"mse": "MSE per neuron", "l0": "L0 (active of 32)", "mcc": "MCC"}
 
 
@@ -50,42 +50,50 @@ def bars(rows: Sequence[dict], data: str) -> tuple[Figure, dict]:
     runs = list(dict.fromkeys((row["arm"], row["strength"]) for row in rows))
     figure = Figure(figsize=(12, 9), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
-    shown = {"data": data, "cases": cases, "arms": {}}
+    shown = {"data": data, "cases": cases, "arms": {label(*run): {} for run in runs}}
+    width = 0.85 / len(runs)
     for number, (arm, strength) in enumerate(runs):
-        name = label(arm, strength)
-        default = strength == ARMS[arm].strength
-        shown["arms"][name] = {}
+        found = select(rows, arm=arm, strength=strength)
+        places = np.arange(len(cases)) + (number - (len(runs) - 1) / 2) * width
         for axis, metric in zip(axes, BARS, strict=True):
-            found = select(rows, arm=arm, strength=strength)
-            cells = [cell(select(found, case=case), metric) for case in cases]
-            means, widths = [c.mean for c in cells], [c.half_width or 0.0 for c in cells]
-            shown["arms"][name][metric] = {"mean": means, "ci95": widths}
-            axis.bar(
-                np.arange(len(cases)) + (number - (len(runs) - 1) / 2) * 0.85 / len(runs),
-                means,
-                0.85 / len(runs),
-                yerr=widths,
-                label=name,
-                color=COLOURS[arm],
-                hatch=None if default else "////",
-                edgecolor="white",
-                linewidth=0.3,
-                error_kw={"elinewidth": 0.8},
-            )
-    _printed(axes[0], cases, "mse")
-    _printed(axes[1], cases, "l0")
+            cells = [level(select(found, case=case), metric) for case in cases]
+            heights = {"mean": [c.mean for c in cells], "ci95": [c.half_width or 0 for c in cells]}
+            shown["arms"][label(arm, strength)][metric] = heights
+            _bar(axis, places, width, heights, (arm, strength))
+    for axis, metric in zip(axes[:2], ("mse", "l0"), strict=True):  # wide intervals are cut off
+        tallest = max(max(arm[metric]["mean"]) for arm in shown["arms"].values())
+        axis.set_ylim(0, 1.2 * tallest)
+        _printed(axis, cases, metric)
     shown["chance"] = _chance(axes[2], rows, cases)
     for axis, title in zip(axes, BARS.values(), strict=True):
         axis.set_ylabel(title)
         axis.spines[["top", "right"]].set_visible(False)
     axes[2].set_xticks(range(len(cases)), [case.replace("case", "case ") for case in cases])
-    handles, names = axes[0].get_legend_handles_labels()
-    chance, chance_name = axes[2].get_legend_handles_labels()
-    handles += chance[:1]
-    names += chance_name[:1]
-    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    legends = [axis.get_legend_handles_labels() for axis in (axes[0], axes[2])]
+    entries = {
+        name: mark for marks, names in legends for mark, name in zip(marks, names, strict=True)
+    }
+    figure.legend(
+        entries.values(), entries, loc="outside lower center", ncols=3, frameon=False, fontsize=9
+    )
     figure.suptitle(f"Part 1, {FAMILY[data]}: mean and 95 % interval over seeds")
     return figure, shown
+
+
+def _bar(axis: Axes, places: np.ndarray, width: float, heights: dict, run: tuple) -> None:
+    arm, strength = run
+    axis.bar(
+        places,
+        heights["mean"],
+        width,
+        yerr=heights["ci95"],
+        label=label(arm, strength),
+        color=COLOURS[arm],
+        hatch=None if strength == ARMS[arm].strength else "////",
+        edgecolor="white",
+        linewidth=0.3,
+        error_kw={"elinewidth": 0.8},
+    )
 
 
 def _printed(axis: Axes, cases: Sequence[str], metric: str) -> None:
@@ -105,7 +113,7 @@ def _printed(axis: Axes, cases: Sequence[str], metric: str) -> None:
 
 def _chance(axis: Axes, rows: Sequence[dict], cases: Sequence[str]) -> list[float]:
     first = select(rows, arm=rows[0]["arm"], strength=rows[0]["strength"])
-    levels = [cell(select(first, case=case), "mcc_chance").mean for case in cases]
+    levels = [level(select(first, case=case), "mcc_chance").mean for case in cases]
     for place, height in enumerate(levels):
         axis.hlines(height, place - 0.45, place + 0.45, "black", "dashed", label="MCC by chance")
     axis.set_ylim(0, 1.02)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from toys.reproduce.part1_arms import ARMS
 from toys.reproduce.part1_figures import COLOURS, save
-from toys.reproduce.part1_tables import FAMILY, cell, select
+from toys.reproduce.part1_tables import FAMILY, level, select
 
 
 def draw(rows: Sequence[dict], data: str, size: str, path: Path) -> Path:
@@ -38,7 +38,7 @@ def _panel(axis: Axes, rows: Sequence[dict]) -> dict:
         points = []
         for strength in dict.fromkeys(row["strength"] for row in select(rows, arm=arm)):
             found = select(rows, arm=arm, strength=strength)
-            l0, mse = cell(found, "l0"), cell(found, "mse")
+            l0, mse = level(found, "l0"), level(found, "mse")
             points.append(
                 {"strength": strength, "l0": l0.mean, "l0_ci95": l0.half_width or 0.0}
                 | {"mse": mse.mean, "mse_ci95": mse.half_width or 0.0}

@@ -3,7 +3,7 @@
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 
@@ -154,7 +154,14 @@ def recovery(atoms: Tensor, toy: Toy, seed: int) -> dict[str, float]:
 def run_all(jobs: Sequence[Job], threads: int) -> list[dict]:
     """Every job's rows, over ``threads`` processes of one thread each, behind one progress bar."""
     total = sum(len(job.models) * job.steps for job in jobs)
-    bar = tqdm(total=total, unit="step", unit_scale=True, desc="model-steps", file=sys.stderr)
+    bar = tqdm(
+        total=total,
+        unit="step",
+        unit_scale=True,
+        desc="model-steps",
+        mininterval=0.5,
+        file=sys.stderr,
+    )
     with bar:
         if threads == 1:
             return [row for job in jobs for row in run(job, bar.update)]
@@ -167,26 +174,31 @@ def _in_processes(jobs: Sequence[Job], threads: int, bar: tqdm) -> Iterable[list
     order = sorted(jobs, key=_size, reverse=True)  # the longest first, so that all end together
     with ProcessPoolExecutor(threads, context, _start_worker, (done,)) as pool:
         futures = {pool.submit(_run_in_worker, job): job for job in order}
-        pending = set(futures)
-        while pending:
-            finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            bar.update(done.value - bar.n)
-            for future in finished:
-                future.result()  # an error ends the run now, not after the last job
+        try:
+            _follow(set(futures), done, bar)
+        finally:  # after an error, what has not begun never does
+            pool.shutdown(wait=False, cancel_futures=True)
     results = {futures[future]: future.result() for future in futures}
     return [results[job] for job in jobs]
+
+
+def _follow(pending: set[Future], done, bar: tqdm) -> None:
+    while pending:
+        finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+        bar.update(done.value - bar.n)
+        for future in finished:
+            future.result()  # an error ends the run now, not after the last job
 
 
 def _size(job: Job) -> int:
     return len(job.models) * job.steps
 
 
-_done = None  # a worker's counter, shared with its parent
+_counters: list = []  # in a worker: the count of model-steps it shares with its parent
 
 
 def _start_worker(done) -> None:
-    global _done
-    _done = done
+    _counters.append(done)
     torch.set_num_threads(1)
 
 
@@ -195,5 +207,6 @@ def _run_in_worker(job: Job) -> list[dict]:
 
 
 def _advance(count: int) -> None:
-    with _done.get_lock():
-        _done.value += count
+    for done in _counters:
+        with done.get_lock():
+            done.value += count

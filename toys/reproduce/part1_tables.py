@@ -28,8 +28,8 @@ def select(rows: Rows, **wanted) -> list[dict]:
     return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
-def values(rows: Rows, metric: str) -> list[float]:
-    """A metric's values in order of seeds."""
+def values(rows: Rows, metric: str) -> list[float | None]:
+    """A metric's values in order of seeds, ``None`` where an arm has no such thing."""
     return [row[metric] for row in sorted(rows, key=lambda row: row["seed"])]
 
 
@@ -37,6 +37,11 @@ def cell(rows: Rows, metric: str) -> Interval | None:
     """Its interval over seeds; ``None`` where the arm has no such thing."""
     found = [value for value in values(rows, metric) if value is not None]
     return interval(found) if found else None
+
+
+def level(rows: Rows, metric: str) -> Interval:
+    """Its interval over seeds, of a metric that every arm has."""
+    return interval(row[metric] for row in rows)
 
 
 def long_table(rows: Rows) -> Table:
@@ -52,6 +57,12 @@ def long_table(rows: Rows) -> Table:
         for key, found in groups.items()
     ]
     return Table("Part 1: every arm and case", lines)
+
+
+def model_table(rows: Rows) -> Table:
+    """One row per trained model: what every interval is made of."""
+    lines = [{name: value for name, value in row.items() if name != "restored"} for row in rows]
+    return Table("Part 1: every model", lines)
 
 
 def metric_table(rows: Rows, data: str, metric: str) -> Table:

@@ -136,10 +136,10 @@ class Claim:
         return f"{self.name}: {self.verdict.upper()} ({tally}, of {len(found)} cases)"
 
 
-def headline(pairs: Sequence[Pair]) -> Claim:
-    """V-SAE isotropic against the ℓ1 SAE."""
+def headline(pairs: Sequence[Pair], name: str = "headline") -> Claim:
+    """A V-SAE against the ℓ1 SAE."""
     return Claim(
-        "headline",
+        name,
         "In every scenario the V-SAE achieves lower MSE, often by 20-30 %, while maintaining "
         "comparable or higher sparsity.",
         "lower MSE in every case, at least 20 % lower in most, at most 5 % more active latents in "
@@ -151,10 +151,10 @@ def headline(pairs: Sequence[Pair]) -> Claim:
     )
 
 
-def a26(pairs: Sequence[Pair]) -> Claim:
-    """Learned Cholesky against isotropic."""
+def a26(pairs: Sequence[Pair], name: str = "A26") -> Claim:
+    """Learned Cholesky against a prior without correlations."""
     return Claim(
-        "A26",
+        name,
         "Learning a full covariance outperforms an unstructured (isotropic) prior.",
         "lower MSE at no more than 5 % more active latents, in every case"
         if _as_run(pairs)
@@ -204,3 +204,38 @@ def _rows(pairs: Sequence[Pair], judge: Callable[[Pair], Verdict]) -> list[dict]
         }
         for pair in pairs
     ]
+
+
+def ordered(
+    name: str,
+    statement: str,
+    metric: str,
+    cases: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    higher: bool,
+) -> Claim:
+    """Whether an arm's metric is above (``higher``) or below a baseline's in every case.
+
+    Args:
+        name: Of the claim.
+        statement: In words.
+        metric: What ``cases`` holds.
+        cases: Per case, the arm's and the baseline's values, seed by seed.
+        higher: Which direction is better.
+    """
+
+    def judge(pair: tuple[Sequence[float], Sequence[float]]) -> Verdict:
+        gains = interval(arm - base for arm, base in zip(*pair, strict=True))
+        return below(gains.negated() if higher else gains)
+
+    verdicts = {case: judge(pair) for case, pair in cases.items()}
+    rows = [
+        {
+            "case": case,
+            f"{metric}_difference": math.fsum(arm) / len(arm) - math.fsum(base) / len(base),
+            "verdict": str(verdicts[case]),
+        }
+        for case, (arm, base) in cases.items()
+    ]
+    rule = f"{'higher' if higher else 'lower'} {metric.upper()} in every case"
+    return Claim(name, statement, rule, every(verdicts.values()), rows)

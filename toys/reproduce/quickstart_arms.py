@@ -43,6 +43,40 @@ class Trained:
         return f"{plain}-{self.strength:.3g}"
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What the first run decides for the arms.
+
+    Args:
+        first: The first run.
+        structure: Its graph and blocks.
+        belief: Mean and scale of the V-SAEs' priors.
+        noises: σ of the V-SAEs, in normalised activation units.
+        ratio: Strength over ridge of the graph priors.
+    """
+
+    first: Autoencoder
+    structure: Structure
+    belief: Belief
+    noises: tuple[float, ...]
+    ratio: float
+
+    def priors(self) -> dict[str, nn.Module]:
+        """Fresh ones, by arm."""
+        return priors(self.structure, self.belief, ratio=self.ratio)
+
+    def variational(self, arm: str, noise: float) -> Autoencoder:
+        """An untrained V-SAE with rectified codes, under a fresh prior."""
+        return variational_autoencoder(
+            self.first.W_dec.shape[1],
+            self.priors()[arm],
+            noise=noise,
+            link=nn.ReLU(),
+            scale=POSTERIOR_SCALE * self.belief.scale,
+            normalizer=self.first.normalizer,
+        )
+
+
 def first_run(x: Tensor, settings: Settings) -> Autoencoder:
     """The ℓ1 SAE from random atoms, that gives latents their identity."""
     with torch.random.fork_rng(devices=[]):
@@ -64,48 +98,19 @@ def l1_arm(first: Autoencoder, x: Tensor, settings: Settings) -> list[Trained]:
     return _arm(L1, settings.l1s, pairs, x, settings)
 
 
-def variational_arms(
-    first: Autoencoder,
-    x: Tensor,
-    settings: Settings,
-    found: Structure,
-    belief: Belief,
-    noises: Sequence[float],
-) -> list[Trained]:
+def variational_arms(plan: Plan, x: Tensor, settings: Settings) -> list[Trained]:
     """Every V-SAE arm at every σ, from the first run."""
+    arms = plan.priors()
     trained = []
-    for arm in priors(found, belief, ratio=settings.strength_over_ridge):
-        pairs = [
-            started(variational(first, belief, settings, found, arm, noise), first)
-            for noise in noises
-        ]
-        trained += _arm(arm, noises, pairs, x, settings)
+    for arm in arms:
+        pairs = [started(plan.variational(arm, noise), plan.first) for noise in plan.noises]
+        trained += _arm(arm, plan.noises, pairs, x, settings)
     return trained
-
-
-def variational(
-    first: Autoencoder,
-    belief: Belief,
-    settings: Settings,
-    found: Structure,
-    arm: str,
-    noise: float,
-) -> Autoencoder:
-    """An untrained V-SAE with rectified codes, under a fresh prior."""
-    prior = priors(found, belief, ratio=settings.strength_over_ridge)[arm]
-    return variational_autoencoder(
-        first.W_dec.shape[1],
-        prior,
-        noise=noise,
-        link=nn.ReLU(),
-        scale=POSTERIOR_SCALE * belief.scale,
-        normalizer=first.normalizer,
-    )
 
 
 @torch.no_grad()
 def started(pair: Autoencoder, first: Autoencoder) -> Autoencoder:
-    """``pair`` with the first run's atoms, bias and encoder (of the mean; scales start constant)."""
+    """``pair`` with the first run's atoms, bias and encoder of the mean; scales start constant."""
     latents = len(first.W_dec)
     pair.model.decoder.load_state_dict(first.model.decoder.state_dict())
     encoder = pair.guide.posterior.encoder

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
+from tqdm import tqdm
 
 from toys.losses import replaced_losses
 from toys.reproduce.quickstart_arms import Trained
@@ -125,21 +126,27 @@ def principal_variances(x: Tensor) -> Tensor:
 
 def references(held: HeldOut, train: Tensor, components: list[int]) -> dict[str, Score]:
     """Zero and mean ablation, and PCA with several numbers of components; fitted on training."""
-    mean = train.double().mean(0)
-    found = {
-        "zero ablation": held.score(0.0, torch.zeros_like),
-        "mean ablation": held.score(0.0, lambda rows: mean.to(rows).expand_as(rows)),
+    mean, width = train.double().mean(0), train.shape[1]
+    constructions = {
+        "untouched": (float(width), torch.clone),
+        "zero ablation": (0.0, torch.zeros_like),
+        "mean ablation": (0.0, lambda rows: mean.to(rows).expand_as(rows)),
     }
     for k in components:
-        name = f"PCA, {k} components" + (" (all)" if k == train.shape[1] else "")
-        found[name] = held.score(float(k), pca(train, k))
-    return found
+        constructions[f"PCA, k = {k}" + (" (all)" if k == width else "")] = (
+            float(k),
+            pca(train, k),
+        )
+    bar = tqdm(constructions.items(), desc="references", unit="run")
+    return {name: held.score(*numbers_and_map) for name, numbers_and_map in bar}
 
 
-def scored(held: HeldOut, trained: list[Trained], advance: Callable[[], object]) -> list[SparseScore]:
-    """The score of every run; ``advance`` is called after each."""
-    scores = []
-    for run in trained:
-        scores.append(held.sparse_score(run.pair))
-        advance()
-    return scores
+def pca_explained(train: Tensor, x: Tensor) -> Tensor:
+    """Explained variance on ``x`` of PCA fitted on ``train``, with 0 … d components."""
+    kept = (pca(train, k)(x) for k in range(train.shape[1] + 1))
+    return torch.stack([metrics.explained_variance(x, mean) for mean in kept])
+
+
+def scored(held: HeldOut, trained: list[Trained]) -> list[SparseScore]:
+    """The score of every run, behind a progress bar."""
+    return [held.sparse_score(run.pair) for run in tqdm(trained, desc="scores", unit="run")]

@@ -32,7 +32,7 @@ class Settings:
     latents: int = 256
     first_steps: int = 1500
     first_lr: float = 3e-3
-    first_l1: float = 1.0
+    first_l1: float = 2.0
     steps: int = 1000
     lr: float = 1e-3
     batch: int = 256

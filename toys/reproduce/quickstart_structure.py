@@ -1,11 +1,13 @@
 """Which latents belong together, read off a first ℓ1 run; and priors that believe it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.special import ndtri
 from torch import Tensor, nn
 
 from priors import (
@@ -17,6 +19,7 @@ from priors import (
 )
 from vsae.batches import stream
 
+GRAPH, SHUFFLED = "graph-Laplacian", "shuffled graph"
 SHUFFLE = 7_000_000  # the random stream of the shuffled graph
 
 
@@ -80,22 +83,20 @@ class Belief:
     scale: float
 
     @classmethod
-    def matching(cls, density: float, active: float) -> "Belief":
-        r"""The Gaussian that is positive with probability ``density``, then ``active`` on average.
+    def matching(cls, density: float, size: float) -> "Belief":
+        r"""The Gaussian that is positive with probability ``density`` and then of root mean square
+        ``size``.
 
         .. math:: m = -t s, \quad \Phi(-t) = \mathrm{density}, \quad
-            s\,(\varphi(t) / \Phi(-t) - t) = \mathrm{active}
+            s^2\,(1 + t^2 - t\,\varphi(t) / \Phi(-t)) = \mathrm{size}^2
 
         Example:
-            >>> belief = Belief.matching(0.5, 1.0)
-            >>> belief.mean, round(belief.scale, 4)
-            (-0.0, 1.2533)
+            >>> Belief.matching(0.5, 2.0).scale
+            2.0
         """
-        normal = torch.distributions.Normal(0.0, 1.0)
-        p = torch.tensor(density, dtype=torch.float64)
-        t = -float(normal.icdf(p))
-        hazard = float(normal.log_prob(torch.tensor(t, dtype=torch.float64)).exp()) / density
-        scale = active / (hazard - t)
+        t = -float(ndtri(density))
+        hazard = math.exp(-(t**2) / 2) / math.sqrt(2 * math.pi) / density
+        scale = size / math.sqrt(1 + t**2 - t * hazard)
         return cls(-t * scale, scale)
 
 
@@ -112,8 +113,8 @@ def priors(found: Structure, belief: Belief, *, ratio: float) -> dict[str, nn.Mo
         "isotropic": IsotropicPrior(latents, scale=scale, loc=mean),
         "learned Cholesky": CholeskyPrior(latents, scale=scale, loc=mean),
         "block-diagonal": BlockDiagonalPrior.from_labels(found.labels, scale=scale, loc=mean),
-        "graph-Laplacian": laplacian_prior(found.graph, belief, ratio=ratio),
-        "shuffled graph": laplacian_prior(found.shuffled, belief, ratio=ratio),
+        GRAPH: laplacian_prior(found.graph, belief, ratio=ratio),
+        SHUFFLED: laplacian_prior(found.shuffled, belief, ratio=ratio),
     }
 
 

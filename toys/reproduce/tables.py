@@ -143,9 +143,13 @@ class Table:
 
     def write(self, folder: Path, stem: str) -> None:
         """``folder/stem.csv`` and ``folder/stem.md``."""
+        self.write_csv(folder, stem)
+        (folder / f"{stem}.md").write_text(self.markdown() + "\n", encoding="utf-8")
+
+    def write_csv(self, folder: Path, stem: str) -> None:
+        """``folder/stem.csv`` alone, for long tables that nobody reads."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{stem}.csv").write_text(self.csv(), encoding="utf-8")
-        (folder / f"{stem}.md").write_text(self.markdown() + "\n", encoding="utf-8")
 
 
 def _line(cells: Sequence[str]) -> str:
