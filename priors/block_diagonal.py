@@ -15,6 +15,7 @@ from priors.errors import ConfigError
 from priors.replicas import stack_like
 
 SMALL = 2**16  # numbers: below this, padding every block to the largest costs nothing
+WASTE = 4  # above it, padding may not cost more than this many times the factors themselves
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def _checked_order(order: Sequence[int] | None, sizes: tuple[int, ...]) -> np.nd
 def _groups(sizes: tuple[int, ...]) -> list[list[int]]:
     """Block numbers to pad to one size: all, or by powers of two where that would waste much."""
     squares = [size * size for size in sizes]
-    if len(sizes) * max(squares) <= max(SMALL, 4 * sum(squares)):
+    if len(sizes) * max(squares) <= max(SMALL, WASTE * sum(squares)):
         return [list(range(len(sizes)))]
     powers: dict[int, list[int]] = {}
     for block, size in enumerate(sizes):

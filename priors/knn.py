@@ -14,7 +14,7 @@ from priors.errors import GraphError
 
 TILE = 2048  # rows and columns of similarities held at a time
 SPARE = 8  # candidates beyond k, among which rounding may have reordered
-SCRATCH = 2**22  # numbers gathered at a time when candidates are scored exactly
+SCRATCH = 2**18  # numbers gathered at a time for exact scores: they stay in the cache
 
 MetricName = Literal["cosine", "euclidean"]
 

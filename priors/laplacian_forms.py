@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-# A chunk's transposed rows are read once per edge: they should stay in the cache (4 MB of float32),
+# A chunk's transposed rows are read once per edge: they should stay in the cache (2 MB of float32),
 # and an embedding_bag wants at least this many columns to be worth its offsets.
-CHUNK_NUMBERS, CHUNK_ROWS = 2**20, 64
+CHUNK_NUMBERS, CHUNK_ROWS = 2**19, 32
 
 
 @custom_op("priors::laplacian_forms", mutates_args=())
@@ -25,15 +25,28 @@ def laplacian_forms(
     step = max(CHUNK_ROWS, CHUNK_NUMBERS // max(1, replicas * nodes))
     for begin in range(0, rows, step):
         here = slice(begin, min(rows, begin + step))
-        table = z[:, here].transpose(1, 2).contiguous().view(replicas * nodes, -1)
+        table = z.new_empty(replicas, nodes, z[:, here].shape[1])
+        _transpose_into(table, z[:, here])
         moved = torch.nn.functional.embedding_bag(
-            ends, table, starts, mode="sum", per_sample_weights=weights, include_last_offset=True
+            ends,
+            table.flatten(0, 1),
+            starts,
+            mode="sum",
+            per_sample_weights=weights,
+            include_last_offset=True,
         )
-        table, moved = table.view(replicas, nodes, -1), moved.view(replicas, nodes, -1)
+        moved = moved.view(replicas, nodes, -1)
         square[:, here] = table.square().sum(1)
         smooth[:, here] = (table * moved).sum(1)
-        pull[:, here] = moved.transpose(1, 2)
+        _transpose_into(pull[:, here], moved)
     return square, smooth, pull
+
+
+def _transpose_into(target: Tensor, source: Tensor) -> None:
+    """``target[r] = source[r]ᵀ``. Torch moves a matrix in tiles, a stack of them one by one."""
+    if len(source) == 1:
+        target, source = target[0], source[0]
+    target.copy_(source.mT)
 
 
 @laplacian_forms.register_fake

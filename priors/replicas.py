@@ -86,6 +86,7 @@ def _stack(modules: tuple[nn.Module, ...], done: dict) -> nn.Module:
 @singledispatch
 def stack_like(first: nn.Module, modules: tuple[nn.Module, ...], done: dict) -> nn.Module:
     """How modules of ``type(first)`` are stacked; ``done`` keeps shared tensors shared."""
+    _check_settings(modules)
     new = copy.copy(first)
     new.__dict__ = dict(first.__dict__)
     for kind in ("_parameters", "_buffers"):
@@ -97,7 +98,6 @@ def stack_like(first: nn.Module, modules: tuple[nn.Module, ...], done: dict) -> 
         name: None if child is None else _stack(tuple(m._modules[name] for m in modules), done)
         for name, child in first._modules.items()
     }
-    _check_settings(modules)
     return new
 
 

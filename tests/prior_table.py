@@ -98,7 +98,8 @@ def _equal_blocks(dim, rng, spread):
 
 def _labelled_blocks(dim, rng, spread):
     labels = rng.permutation(np.repeat(np.arange(len(_sizes(dim))), _sizes(dim)))
-    with mock.patch.object(priors.block_diagonal, "SMALL", 0):  # groups by size already when small
+    # Group by size already when small.
+    with mock.patch.multiple(priors.block_diagonal, SMALL=0, WASTE=1):
         prior = BlockDiagonalPrior.from_labels(labels.tolist(), loc=0.25)
     members = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
     return _block(prior, members, rng, spread)

@@ -13,11 +13,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from kl_rows import block_row, dense_row, graph_row  # noqa: E402
-from knn_rows import knn_row  # noqa: E402
-from report import markdown  # noqa: E402
-from results import Result  # noqa: E402
-from step_rows import replica_row, sae_row, small_row  # noqa: E402
+from kl_rows import block_row, dense_row, graph_row
+from knn_rows import knn_row
+from report import markdown
+from results import Result
+from step_rows import replica_row, sae_row, small_row
 
 ROWS = {
     "graph": graph_row,

@@ -27,7 +27,14 @@ class RawLoop:
     """
 
     def __init__(
-        self, data: Tensor, latents: int, hidden: int | None, *, loc=0.0, rectified=False, noise=0.1,
+        self,
+        data: Tensor,
+        latents: int,
+        hidden: int | None,
+        *,
+        loc=0.0,
+        rectified=False,
+        noise=0.1,
         batch: int,
     ) -> None:
         d = data.shape[1]
@@ -80,8 +87,17 @@ class StockSVI:
     Atoms are a ``Linear`` of any norm, which saves it their projection.
     """
 
-    def __init__(self, data: Tensor, latents: int, hidden: int, *, loc=0.0, rectified=False,
-                 noise=0.1, batch: int) -> None:
+    def __init__(
+        self,
+        data: Tensor,
+        latents: int,
+        hidden: int,
+        *,
+        loc=0.0,
+        rectified=False,
+        noise=0.1,
+        batch: int,
+    ) -> None:
         pyro.clear_param_store()
         d = data.shape[1]
         self.encoder = nn.Sequential(
@@ -91,9 +107,7 @@ class StockSVI:
         self.noise, self.link = noise, nn.ReLU() if rectified else nn.Identity()
         self.data, self.batch, self.turn = data, batch, 0
         self.order = torch.randperm(len(data))
-        self.svi = SVI(
-            self.model, self.guide, pyro.optim.Adam({"lr": LR}), TraceMeanField_ELBO()
-        )
+        self.svi = SVI(self.model, self.guide, pyro.optim.Adam({"lr": LR}), TraceMeanField_ELBO())
 
     def model(self, x: Tensor) -> None:
         pyro.module("decoder", self.decoder)

@@ -109,7 +109,9 @@ def graph_row() -> list[Result | Skipped]:
 def memory_row(claim: str) -> Result | Skipped:
     """From a process of its own, whose allocator has nothing put by."""
     script = Path(__file__).with_name("memory.py")
-    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True
+    )
     if not found.stdout.strip():
         return Skipped(claim, "this system does not report a peak of resident memory")
     return Result(claim=claim, value=float(found.stdout), at_most=5, times="gradients included")

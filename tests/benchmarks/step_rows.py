@@ -40,9 +40,7 @@ def sae_row() -> list[Result]:
     data = torch.randn(4 * ROWS, WIDTH)
     pair = variational_autoencoder(WIDTH, IsotropicPrior(ATOMS), noise=0.3)
     raw = RawLoop(data, ATOMS, None, noise=0.3, batch=ROWS)
-    times = alternate(
-        {"fit": fitted(pair, data, ROWS), "raw loop": raw.step}, rounds=12, warmup=2
-    )
+    times = alternate({"fit": fitted(pair, data, ROWS), "raw loop": raw.step}, rounds=12, warmup=2)
     claim = f"dense V-SAE step, K = {ATOMS}, d = {WIDTH}, B = {ROWS} : a raw torch loop, fused Adam"
     return [slowdown(claim, times, "fit", "raw loop", at_most=1.15)]
 
@@ -61,7 +59,9 @@ def small_row() -> list[Result]:
     claim = f"small V-SAE step, K = {SMALL['latents']}, B = {BATCH}"
     return [
         slowdown(f"{claim} : a raw torch loop", times, "fit", "raw loop", at_most=1.7),
-        speedup(f"{claim}, faster than SVI(TraceMeanField_ELBO)", times, "fit", "SVI", at_least=1.8),
+        speedup(
+            f"{claim}, faster than SVI(TraceMeanField_ELBO)", times, "fit", "SVI", at_least=1.8
+        ),
     ]
 
 

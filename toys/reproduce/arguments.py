@@ -21,7 +21,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     """
     new = argparse.ArgumentParser(prog=f"vsae reproduce {name}", description=description)
     new.add_argument(
-        "--seeds", type=_positive, help="number of seeds, 0, 1, … (default: see above)"
+        "--seeds", type=positive, help="how many seeds: 0, 1, … (default: the reproduction's own)"
     )
     new.add_argument(
         "--out", type=Path, default=Path("runs") / name, help="folder of the results (%(default)s)"
@@ -30,14 +30,15 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     new.add_argument("--smoke", action="store_true", help="a tiny run, at most a minute")
     new.add_argument(
         "--threads",
-        type=_positive,
+        type=positive,
         default=min(2, os.cpu_count() or 1),
         help="threads in all (%(default)s)",
     )
     return new
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An option's value as an integer of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1: got {value}")

@@ -132,16 +132,24 @@ def correlations(results: Results, found: Structure) -> Picture:
     }
     drawn = Figure(figsize=(15, 3.2), layout="constrained")
     for ax, (name, matrix) in zip(drawn.subplots(1, len(shown)), shown.items(), strict=True):
-        plots.correlation_heatmap(ax, matrix, labels=found.labels, limit=0.5).set_title(
+        plots.correlation_heatmap(ax, matrix, labels=found.labels, limit=1.0).set_title(
             name, fontsize="medium"
         )
     caption = (
         "Correlations over latents, put in order of the blocks (framed): of codes, which made the "
-        "graph and the blocks, and of the priors after training. Colours end at ±0.5."
+        "graph and the blocks, and of the priors after training. Medians off the diagonal: "
+        + ", ".join(f"{name} {median_off_diagonal(m):.2f}" for name, m in shown.items())
+        + ". A learned prior whose median is far from 0 has learned one shift common to all "
+        "latents, not who fires with whom: its mean is held fixed."
     )
     order = plots.block_order(found.labels)
     data = {name: _rounded(matrix[order][:, order]) for name, matrix in shown.items()}
     return Picture("correlations", caption, drawn, {"order": order.tolist(), "matrices": data})
+
+
+def median_off_diagonal(matrix: torch.Tensor) -> float:
+    """Median of all entries but the diagonal's."""
+    return float(matrix[~torch.eye(len(matrix), dtype=torch.bool)].median())
 
 
 def _rounded(matrix: torch.Tensor) -> list[list[float]]:

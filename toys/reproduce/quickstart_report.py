@@ -27,9 +27,10 @@ def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:
             code="quickstart.seeds",
         )
     threads = torch.get_num_threads()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     try:
-        return write(run(settings(smoke=options.smoke)), options, begun)
+        with torch.random.fork_rng(devices=[]):
+            return write(run(settings(smoke=options.smoke), options.threads), options, begun)
     finally:
         torch.set_num_threads(threads)
 

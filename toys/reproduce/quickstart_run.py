@@ -1,6 +1,8 @@
 """Both parts of the quickstart, from nothing to everything there is to report."""
 
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -46,26 +48,38 @@ class Found:
     heldout: int
 
 
-def run(chosen: Settings) -> Found:
-    """Toys, then the network: the first run, the arms, their scores."""
-    toys = toy_rows(chosen)
+def run(chosen: Settings, threads: int) -> Found:
+    """Toys and the network: one after the other, or at the same time with two threads or more.
+
+    Small models on several threads of torch wait for each other more than they work, so every
+    process has one.
+    """
+    if threads == 1:
+        return network(chosen, threads, lambda: toy_rows(chosen))
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang
+    with ProcessPoolExecutor(1, context, torch.set_num_threads, (1,)) as pool:
+        return network(chosen, threads, pool.submit(toy_rows, chosen, place=1).result)
+
+
+def network(chosen: Settings, threads: int, toys: Callable[[], list[dict]]) -> Found:
+    """Part (ii): the first run, the arms, their scores; then what ``toys()`` found."""
     x, held = activations(chosen)
     first = first_run(x, chosen)
     score = held.sparse_score(first)
     plan = planned(first, score, x, chosen)
     runs = l1_arm(first, x, chosen) + variational_arms(plan, x, chosen)
-    scores = scored(held, runs)
+    scores = scored(held, runs, threads)
     results = Results(
         first=score,
         runs=runs,
         scores=scores,
-        references=references(held, x, components(scores, x.shape[1])),
+        references=references(held, x, components(scores, x.shape[1]), threads),
         pca=pca_explained(x, held.x),
     )
     variances = principal_variances(first.normalizer(x))
     scales = {"training rows": len(x), "held-out rows": len(held.x)}
     scales |= scales_of(plan, score, variances)
-    return Found(chosen, scales, toys, results, plan, len(held.x))
+    return Found(chosen, scales, toys(), results, plan, len(held.x))
 
 
 def activations(chosen: Settings) -> tuple[Tensor, HeldOut]:
@@ -97,7 +111,7 @@ def planned(first: Autoencoder, score: SparseScore, x: Tensor, chosen: Settings)
 
 def components(scores: Sequence[SparseScore], width: int) -> list[int]:
     """Numbers of PCA components the network reads: powers of two, all, and some arms' L0."""
-    powers = {2**n for n in range(width.bit_length())}
+    powers = {2**n for n in range(2, width.bit_length())}
     like_arms = {round(score.l0) for score in scores[:: max(1, len(scores) // 6)]}
     return sorted(k for k in powers | like_arms | {width} if 1 <= k <= width)
 
@@ -122,5 +136,5 @@ def scales_of(plan: Plan, score: SparseScore, variances: Tensor) -> dict[str, Ce
     }
 
 
-def _listed(values: Sequence[float]) -> str:
+def _listed(values: Sequence[float | int]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)

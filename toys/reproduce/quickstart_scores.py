@@ -1,6 +1,7 @@
 """What a trained autoencoder is worth: variance, sparsity, and the network that reads it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -124,7 +125,9 @@ def principal_variances(x: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(torch.cov(x.double().mT)).flip(0)
 
 
-def references(held: HeldOut, train: Tensor, components: list[int]) -> dict[str, Score]:
+def references(
+    held: HeldOut, train: Tensor, components: Sequence[int], threads: int
+) -> dict[str, Score]:
     """Zero and mean ablation, and PCA with several numbers of components; fitted on training."""
     mean, width = train.double().mean(0), train.shape[1]
     constructions = {
@@ -137,8 +140,8 @@ def references(held: HeldOut, train: Tensor, components: list[int]) -> dict[str,
             float(k),
             pca(train, k),
         )
-    bar = tqdm(constructions.items(), desc="references", unit="run")
-    return {name: held.score(*numbers_and_map) for name, numbers_and_map in bar}
+    scores = _at_once(lambda made: held.score(*made), constructions.values(), threads, "references")
+    return dict(zip(constructions, scores, strict=True))
 
 
 def pca_explained(train: Tensor, x: Tensor) -> Tensor:
@@ -147,6 +150,12 @@ def pca_explained(train: Tensor, x: Tensor) -> Tensor:
     return torch.stack([metrics.explained_variance(x, mean) for mean in kept])
 
 
-def scored(held: HeldOut, trained: list[Trained]) -> list[SparseScore]:
-    """The score of every run, behind a progress bar."""
-    return [held.sparse_score(run.pair) for run in tqdm(trained, desc="scores", unit="run")]
+def scored(held: HeldOut, trained: Sequence[Trained], threads: int) -> list[SparseScore]:
+    """The score of every run."""
+    return _at_once(lambda run: held.sparse_score(run.pair), trained, threads, "scores")
+
+
+def _at_once(score: Callable, items: Collection, threads: int, name: str) -> list:
+    """``score`` of every item, ``threads`` at a time, behind a progress bar."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(tqdm(pool.map(score, items), total=len(items), desc=name, unit="run"))

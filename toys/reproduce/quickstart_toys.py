@@ -14,11 +14,18 @@ from toys.reproduce.tables import Table
 SLICE = ("l1", "isotropic", "cholesky", "graph", "shuffled")
 
 
-def toy_rows(settings: Settings) -> list[dict]:
-    """Part 1's measurements of a few arms and cases with sparse codes, one seed, one bar."""
+def toy_rows(settings: Settings, *, place: int = 0) -> list[dict]:
+    """Part 1's measurements of a few arms and cases with sparse codes, one seed.
+
+    Args:
+        settings: Cases, steps and seed.
+        place: Of the progress bar, in lines below the cursor.
+    """
     jobs = [_job(settings, arm) for arm in SLICE]
     total = sum(len(job.models) * job.steps for job in jobs)
-    with tqdm(total=total, desc="toys", unit="step", mininterval=0.5) as bar:
+    with tqdm(
+        total=total, desc=f"{'toys':>16}", unit="step", mininterval=0.5, position=place
+    ) as bar:
         return [row for job in jobs for row in run(job, bar.update)]
 
 

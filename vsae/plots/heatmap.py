@@ -25,7 +25,7 @@ def correlation_heatmap(
     ax: Axes,
     matrix: Float[Tensor, "K K"],
     *,
-    labels: Int[Tensor, " K"] | None = None,
+    labels: Int[Tensor, " L"] | None = None,
     limit: float = 1.0,
     outline: bool = True,
 ) -> Axes:
