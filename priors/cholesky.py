@@ -1,6 +1,7 @@
 """A Gaussian whose whole precision is learned."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from priors._gaussian import AbstractPrecision
 from priors._prior import AbstractGaussianPrior, check_positive
-from priors.replicas import rows_times
+from priors.triangular import rows_times_lower
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,16 @@ class CholeskyPrecision(AbstractPrecision):
     unit_lower: Float[Tensor, "*batch K K"]
     log_diagonal: Float[Tensor, "*batch K"]
 
+    @cached_property
+    def factor(self) -> Float[Tensor, "*batch K K"]:
+        """``UD``: the diagonal scales the factor, K² numbers, and not the rows."""
+        return self.unit_lower * self.log_diagonal.exp().unsqueeze(-2)
+
     def quadratic(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*out"]:
-        # D scales the factor, K² numbers, and not the rows.
-        factor = self.unit_lower * self.log_diagonal.exp().unsqueeze(-2)
-        return rows_times(z, factor).square().sum(-1)
+        return rows_times_lower(z, self.factor).square().sum(-1)
 
     def diagonal(self) -> Float[Tensor, "*batch K"]:
-        return (self.unit_lower * self.log_diagonal.exp().unsqueeze(-2)).square().sum(-1)
+        return self.factor.square().sum(-1)
 
     def logdet(self) -> Float[Tensor, "*batch"]:
         return 2 * self.log_diagonal.sum(-1)

@@ -26,7 +26,7 @@ def combined(graphs: Sequence[WeightedGraph], weights: Sequence[float]) -> dict:
             f"edge {edge} is positive in one graph and negative in another (and "
             f"{int(opposed.sum()) - 1} more): Σ λ_r L_r is then no graph's Laplacian, expected one "
             "sign per pair. Drop the edge from one graph, or sum weights by Graph.from_edges.",
-            code="graph.opposing_signs",
+            code="graph.both_signs",
             context={"edge": edge, "count": int(opposed.sum())},
         )
     pairs, weight, _ = edge_list.undirected(summed.completed(), "error")

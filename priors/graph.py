@@ -231,7 +231,7 @@ class Graph(WeightedGraph):
         Raises:
             GraphError: ``graph.combine`` unless the graphs have one size and scaling (combine
                 first, then normalise) and as many positive weights as graphs;
-                ``graph.opposing_signs`` if a pair is tied with both signs: no graph has that sum.
+                ``graph.both_signs`` if a pair is tied with both signs: no graph has that sum.
 
         Example:
             >>> Graph.combine([Graph.ring(3), Graph.blocks([2, 1])], [1.0, 0.5]).weights.tolist()

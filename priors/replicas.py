@@ -68,7 +68,20 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
     """
     if not modules:
         raise ConfigError("nothing to stack: got 0 modules, expected >= 1.", code="replicas.empty")
-    return _stack(tuple(modules), {})
+    new = _stack(tuple(modules), {})
+    new.__dict__["_num_replicas"] = len(modules)
+    return new
+
+
+def num_replicas(module: nn.Module) -> int:
+    """How many modules a stack is; 0 for a module that is not one.
+
+    Example:
+        >>> from torch import nn
+        >>> num_replicas(stack([nn.LayerNorm(3)])), num_replicas(nn.LayerNorm(3))
+        (1, 0)
+    """
+    return module.__dict__.get("_num_replicas", 0)
 
 
 def _stack(modules: tuple[nn.Module, ...], done: dict) -> nn.Module:
@@ -136,20 +149,19 @@ def unstack(module: nn.Module) -> list[nn.Module]:
     """The ``R`` modules of a stack, with tensors of their own: :func:`stack`'s inverse.
 
     Raises:
-        ConfigError: ``replicas.empty`` if no parameter of ``module`` is stacked.
+        ConfigError: ``replicas.empty`` if ``module`` is not a stack.
 
     Example:
         >>> from torch import nn
         >>> [m.weight.shape for m in unstack(stack([nn.LayerNorm(3), nn.LayerNorm(3)]))]
         [torch.Size([3]), torch.Size([3])]
     """
-    first = next(module.parameters(), None)
-    if first is None or first.dim() < 2 or first.shape[1] != 1:
+    if not num_replicas(module):
         raise ConfigError(
-            f"{type(module).__name__} is not a stack: its tensors do not begin with (R, 1).",
+            f"{type(module).__name__} is not a stack: expected what stack(…) returned.",
             code="replicas.empty",
         )
-    return [_replica(module, r, {}) for r in range(len(first))]
+    return [_replica(module, r, {}) for r in range(num_replicas(module))]
 
 
 def _replica(module: nn.Module, r: int, done: dict) -> nn.Module:
@@ -162,7 +174,7 @@ def _replica(module: nn.Module, r: int, done: dict) -> nn.Module:
 def replica_like(module: nn.Module, r: int, done: dict) -> nn.Module:
     """How replica ``r`` is taken out of a stacked ``module``; ``done`` keeps sharing."""
     new = copy.copy(module)
-    new.__dict__ = dict(module.__dict__)
+    new.__dict__ = {k: v for k, v in module.__dict__.items() if k != "_num_replicas"}
     for kind in ("_parameters", "_buffers"):
         new.__dict__[kind] = {
             name: _replica_tensor(tensor, r, done) for name, tensor in getattr(module, kind).items()

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -39,13 +40,18 @@ def test_train_eval_plot(prior, acts, tmp_path, capsys):
     assert load(out).W_dec.shape == (12, 8)
 
     assert main(["eval", out, acts, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["metrics"] == result["metrics"]
+    scores = json.loads(capsys.readouterr().out)["metrics"]
+    parts = result["metrics"]
+    assert scores["rows"] == parts["train"]["rows"] + parts["held_out"]["rows"] == 300
+    total = sum(part["mse"] * part["rows"] for part in parts.values()) / 300
+    assert scores["mse"] == pytest.approx(total, rel=1e-5)
 
     assert main(["plot", out]) == 0
     assert (tmp_path / "run" / "training.png").stat().st_size > 1000
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["settings"]["prior"] == prior
-    assert run["versions"]["torch"] == torch.__version__.split("+")[0] or "+" in torch.__version__
+    assert run["state"] == "finished"
+    assert run["versions"]["torch"] == version("torch")
 
 
 @pytest.mark.float32
@@ -149,3 +155,51 @@ def test_every_command_has_help(command, capsys):
 def test_no_command_is_a_usage_error(capsys):
     assert main([]) == 2
     assert "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--l1", "0"], ["--block", "0"], ["--lr", "-1"], ["--latents", "-3"], ["--held-out", "1"]],
+)
+def test_impossible_numbers_are_usage_errors(words, acts, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", acts, "--out", str(tmp_path / "run"), *words])
+    assert caught.value.code == 2
+    assert words[0] in capsys.readouterr().err
+
+
+def test_an_unwritable_place_is_found_before_the_work(acts, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["train", acts, "--out", str(tmp_path / "file" / "run"), "--json"]) == 5
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+@pytest.mark.float32
+def test_a_run_that_stops_being_finite_is_saved_as_far_as_it_came(acts, tmp_path):
+    out = tmp_path / "run"
+    assert main(["train", acts, "--out", str(out), "--lr", "1e30", *TRAIN]) == 4
+    run = json.loads((out / "run.json").read_text())
+    assert run["state"] == "nonfinite"
+    assert load(out).W_dec.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [np.array(["a"]), np.array([1 + 2j]), np.zeros(3, dtype=">f4")])
+def test_arrays_torch_cannot_hold(value, tmp_path, capsys):
+    assert main([*array(tmp_path, "a.npy", value), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_nodes_named_by_fractions(acts, tmp_path, capsys):
+    np.save(tmp_path / "e.npy", np.array([[0.9, 1.7]]))
+    words = ["train", acts, "--out", str(tmp_path / "run"), "--prior", "graph", "--json"]
+    assert main([*words, "--graph", str(tmp_path / "e.npy"), *TRAIN]) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "graph.dtype"
+
+
+@pytest.mark.float32
+def test_rows_without_variance_have_no_explained_variance(acts, tmp_path, capsys):
+    main(["train", acts, "--out", str(tmp_path / "run"), *TRAIN])
+    np.save(tmp_path / "same.npy", np.ones((10, 8), np.float32))
+    assert main(["eval", str(tmp_path / "run"), str(tmp_path / "same.npy"), "--json"]) == 3
+    out = capsys.readouterr().out.splitlines()[-1]
+    assert json.loads(out)["error"]["code"] == "metrics.no_variance"

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from priors.errors import ConfigError
 from scipy.special import ndtr
 from scipy.stats import kstest, lognorm, truncnorm, uniform
 from torch import Generator
+
+from priors.errors import ConfigError
 from toys.copula import CopulaCase, LatentCorrelation, SupportCorrelation
 from toys.correlation import (
     BlockCorrelation,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from priors.errors import ConfigError
 from torch import Generator
+
+from priors.errors import ConfigError
 from toys.correlation import (
     BlockCorrelation,
     Equicorrelated,

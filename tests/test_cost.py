@@ -118,8 +118,8 @@ def test_a_step_of_the_loop_reads_the_device_once():
     """The one read is whether everything is finite; the same for a stack."""
     one = l1_autoencoder(D, 32, l1=0.1)
     many = stack([variational_autoencoder(D, CholeskyPrior(32), noise=0.5) for _ in range(R)])
-    for autoencoder, seed in ((one, 0), (many, range(R))):
-        steps = iter(fit(autoencoder, torch.randn(256, D), steps=3, batch_size=B, seed=seed))
+    for autoencoder, shape, seed in ((one, (256, D), 0), (many, (R, 256, D), range(R))):
+        steps = iter(fit(autoencoder, torch.randn(shape), steps=3, batch_size=B, seed=seed))
         next(steps)
         with watched() as seen:
             next(steps)

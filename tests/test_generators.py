@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from priors.errors import ConfigError
 from torch import Generator
+
+from priors.errors import ConfigError
 from toys.correlation import (
     BlockCorrelation,
     Independent,

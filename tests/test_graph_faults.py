@@ -123,7 +123,7 @@ FAULTS = {
         lambda: Graph.combine([Graph.ring(3), Graph.ring(3).normalized()], [1.0, 1.0]),
     ),
     "combine signs": (
-        "graph.opposing_signs",
+        "graph.both_signs",
         lambda: Graph.combine([Graph.ring(3), direct([[0], [1]], [-2.0], signed=True)], [1.0, 0.1]),
     ),
 }

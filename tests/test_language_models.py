@@ -32,9 +32,10 @@ def test_layer_zero_is_the_embedding(model):
 
 
 def test_bad_input(model):
-    with pytest.raises(VsaeError) as caught:
-        hidden_states(model, [{"input_ids": torch.zeros(1, 2, dtype=torch.int64)}], layer=4)
-    assert caught.value.code == "hidden_states.layer"
+    for layer in (-1, 3, 4):  # the third block's state comes back normalised
+        with pytest.raises(VsaeError) as caught:
+            hidden_states(model, [{"input_ids": torch.zeros(1, 2, dtype=torch.int64)}], layer=layer)
+        assert caught.value.code == "hidden_states.layer"
     with pytest.raises(VsaeError) as caught:
         hidden_states(model, [], layer=0)
     assert caught.value.code == "data.empty"

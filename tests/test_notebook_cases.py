@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from priors.errors import ConfigError
 from scipy.stats import kstest
 from torch import Generator
+
+from priors.errors import ConfigError
 from toys.notebook_cases import NOTEBOOK_CASES, MaskedCorrelation, NotebookCase, PairedFeatures
 from toys.toy import realised
 

@@ -1,5 +1,6 @@
 """What is saved is what is loaded, to the bit; anything else is a typed error."""
 
+import hashlib
 import json
 
 import pytest
@@ -13,7 +14,7 @@ from priors.replicas import stack
 from vsae import AffineNormalizer, fit, load, save
 from vsae.config import build, describe, register
 from vsae.errors import CheckpointCorruptError, CheckpointError, VsaeError
-from vsae.persistence import CONFIG, WEIGHTS
+from vsae.persistence import CONFIG, WEIGHTS, _digest
 
 
 def assert_same(one, two, x):
@@ -108,10 +109,48 @@ def test_every_flipped_bit_of_the_weights_is_caught(tmp_path):
         whole[bit // 8] ^= 1 << bit % 8
 
 
-def edit(folder, change):
+def edit(folder, change, *, signed=True):
+    """A settings file changed by hand, its checksum made to fit if ``signed``."""
     settings = json.loads((folder / CONFIG).read_text())
     change(settings)
+    if signed:
+        settings["settings"]["sha256"] = _digest(settings)
     (folder / CONFIG).write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s["vsae"]["model"].update(link={"class": "Identity"}),
+        lambda s: s["vsae"]["guide"]["posterior"].update(floor=0.5),
+        lambda s: s.update(dtype="float32"),
+        lambda s: s.update(frozen=["model.decoder.W_dec"]),
+    ],
+)
+def test_a_change_of_the_settings_is_caught(change, tmp_path):
+    folder = save(pair(link=nn.ReLU()), tmp_path / "sae")
+    edit(folder, change, signed=False)
+    with pytest.raises(CheckpointCorruptError) as caught:
+        load(folder)
+    assert caught.value.code == "checkpoint.checksum"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update(vsae=3),
+        lambda s: s["vsae"].update({"class": "ReLU"}) or s.update(vsae={"class": "ReLU"}),
+        lambda s: s["vsae"]["model"]["decoder"].update(latents="6"),
+        lambda s: s["vsae"]["model"]["decoder"].update(latents=-1),
+        lambda s: s["vsae"]["guide"]["posterior"].update(encoder={"class": "ReLU"}),
+    ],
+)
+def test_settings_that_describe_no_model(change, tmp_path):
+    folder = save(pair(), tmp_path / "sae")
+    edit(folder, change)
+    with pytest.raises(CheckpointError) as caught:
+        load(folder)
+    assert caught.value.code == "checkpoint.settings"
 
 
 BAD = {
@@ -133,6 +172,75 @@ def test_bad_folders(code, tmp_path):
     with pytest.raises(VsaeError) as caught:
         load(folder)
     assert caught.value.code == code
+
+
+def test_a_bad_header_under_a_good_checksum(tmp_path):
+    folder = save(pair(), tmp_path / "sae")
+    junk = b"\x00" * 100
+    (folder / WEIGHTS).write_bytes(junk)
+    good = {"bytes": 100, "sha256": hashlib.sha256(junk).hexdigest()}
+    edit(folder, lambda s: s.update(weights=good))
+    with pytest.raises(CheckpointCorruptError) as caught:
+        load(folder)
+    assert caught.value.code == "checkpoint.tensors"
+
+
+def test_a_missing_tensor_is_named(tmp_path):
+    folder = save(pair("graph"), tmp_path / "sae")
+    edges = ["vsae", "model", "prior", "graph", "edges"]
+
+    def rename(settings):
+        for key in edges:
+            settings = settings[key]
+        settings["tensor"] = "elsewhere"
+
+    edit(folder, rename)
+    with pytest.raises(CheckpointError, match="elsewhere") as caught:
+        load(folder)
+    assert caught.value.code == "config.tensor"
+
+
+def test_a_truncated_weights_file_is_called_that(tmp_path):
+    folder = save(pair(), tmp_path / "sae")
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1])
+    with pytest.raises(CheckpointCorruptError) as caught:
+        load(folder)
+    assert caught.value.code == "checkpoint.truncated"
+
+
+def test_loading_draws_nothing_from_the_global_generator(tmp_path):
+    folder = save(pair("blocks"), tmp_path / "sae")
+    before = torch.get_rng_state()
+    load(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_learned_noise_at_its_floor_loads(tmp_path):
+    autoencoder = tied()
+    with torch.no_grad():
+        autoencoder.model.noise.log_excess.fill_(-100.0)
+    assert_same(autoencoder, load(save(autoencoder, tmp_path / "sae")), torch.randn(5, D))
+
+
+def test_frozen_parameters_stay_frozen(tmp_path):
+    autoencoder = pair()
+    autoencoder.W_dec.requires_grad_(False)
+    assert not load(save(autoencoder, tmp_path / "sae")).W_dec.requires_grad
+
+
+def test_a_folder_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError) as caught:
+        save(pair(), tmp_path / "file" / "sae")
+    assert caught.value.code == "checkpoint.write"
+    assert caught.value.context["errno"]
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_half_precision_is_refused(tmp_path):
+    with pytest.raises(VsaeError) as caught:
+        save(pair().bfloat16(), tmp_path / "sae")
+    assert caught.value.code == "model.dtype"
 
 
 def test_stacks_and_strangers_are_refused(tmp_path):

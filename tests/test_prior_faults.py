@@ -84,7 +84,9 @@ WRONG = {
         lambda: replicas.stack([IsotropicPrior(2), IsotropicPrior(3)]),
         lambda: replicas.stack([IsotropicPrior(2), LaplacePrior(2)]),
         lambda: replicas.stack([IsotropicPrior(2), IsotropicPrior(2, loc=1.0)]),
-        lambda: replicas.stack([GraphLaplacianPrior(RING), GraphLaplacianPrior(RING, learnable=True)]),
+        lambda: replicas.stack(
+            [GraphLaplacianPrior(RING), GraphLaplacianPrior(RING, learnable=True)]
+        ),
         lambda: replicas.stack([BlockDiagonalPrior([1, 2]), BlockDiagonalPrior([2, 1])]),
         lambda: replicas.stack([GraphLaplacianPrior(RING), GraphLaplacianPrior(Graph.ring(5))]),
     ],

@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from priors.errors import ConfigError
 from scipy.special import ndtr, ndtri
+
+from priors.errors import ConfigError
 from toys.tetrachoric import phi_bounds, phi_correlation, tetrachoric, tetrachoric_matrix
 
 RATES = st.floats(0.01, 0.99)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from priors.errors import ConfigError
 from torch import Generator
+
+from priors.errors import ConfigError
 from toys.notebook_cases import MaskedCorrelation, PairedFeatures
 from toys.tms import (
     BottleneckModel,

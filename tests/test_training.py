@@ -1,5 +1,6 @@
 """The loop: replicas equal models trained alone; what is the user's stays; failures are named."""
 
+import itertools
 import warnings
 
 import pyro
@@ -8,11 +9,12 @@ import torch
 from pairs import PAIRS, D, K, pair, ring
 from torch import nn
 
-from priors import Graph, GraphLaplacianPrior
+from priors import Graph, GraphLaplacianPrior, IsotropicPrior
 from priors.replicas import stack, unstack
 from vsae import Autoencoder, ClosedFormELBO, LinearWarmup, fit, scale_latents
 from vsae.batches import Batches, stream
 from vsae.errors import CollapseWarning, DataError, NonFiniteLossError, NonFiniteWarning, VsaeError
+from vsae.run import Run
 
 each_pair = pytest.mark.parametrize(("prior", "posterior"), PAIRS)
 R = 3
@@ -116,18 +118,31 @@ def test_two_models_in_one_process_are_independent():
     assert all(torch.equal(value, kept[name]) for name, value in first.state_dict().items())
 
 
-def test_a_non_finite_loss_keeps_the_last_finite_parameters():
+def state(autoencoder):
+    return {name: value.clone() for name, value in autoencoder.state_dict().items()}
+
+
+def test_a_non_finite_batch_keeps_parameters_whose_loss_was_finite():
     data = torch.randn(40, D)
     autoencoder = pair()
     run = iter(fit(autoencoder, data, steps=9, batch_size=40))
     next(run)
-    kept = {name: value.clone() for name, value in autoencoder.state_dict().items()}
+    kept = state(autoencoder)
+    next(run)  # its loss, at `kept`, was finite
     data[7, 2] = torch.inf  # behind the door check
-    with pytest.raises(NonFiniteLossError, match="step 1") as caught:
+    with pytest.raises(NonFiniteLossError, match=r"step 2: .* site 'x' in 1 rows, data row 7") as e:
         next(run)
-    assert caught.value.code == "loss.nonfinite"
-    assert caught.value.context["step"] == 1
-    assert all(torch.equal(value, kept[name]) for name, value in autoencoder.state_dict().items())
+    assert e.value.code == "loss.nonfinite"
+    assert e.value.context == {"step": 2, "rows": {"z": [7], "x": [7]}}
+    assert all(torch.equal(value, kept[name]) for name, value in state(autoencoder).items())
+
+
+@pytest.mark.parametrize("settings", [{"lr": 1e200}, {"lr_schedule": lambda _: float("nan")}])
+def test_divergence_leaves_a_model_that_works(settings):
+    data, autoencoder = torch.randn(40, D), pair("isotropic")
+    with pytest.raises(NonFiniteLossError):
+        fit(autoencoder, data, steps=50, batch_size=8, **settings).run(progress=False)
+    assert autoencoder.elbo(data).isfinite()
 
 
 def test_a_non_finite_replica_freezes_alone():
@@ -138,12 +153,13 @@ def test_a_non_finite_replica_freezes_alone():
     steps = iter(run)
     next(steps), next(steps)
     kept = unstack(together)[1].W_dec.detach().clone()
+    next(steps)  # the last finite loss of replica 1, at `kept`
     data[1, 0, 0] = torch.nan
-    with pytest.warns(NonFiniteWarning, match="replica 1 is not finite at step 2"):
+    with pytest.warns(NonFiniteWarning, match="replica 1 is not finite at step 3"):
         next(steps)
     data[1, 0, 0] = 0.0  # finite again, but its run is over
     list(steps)
-    assert run.failed == {1: 2}
+    assert run.failed == {1: 3}
     torch.testing.assert_close(unstack(together)[1].W_dec, kept, rtol=1e-14, atol=1e-14)
     for r in (0, 2):
         torch.testing.assert_close(unstack(together)[r].W_dec, unstack(undisturbed)[r].W_dec)
@@ -184,15 +200,29 @@ def test_first_rows_are_uniform():
     assert ((count - 2000 / 12).square() / (2000 / 12)).sum() < 38.9
 
 
+def frozen():
+    return pair("isotropic", "point").requires_grad_(False)
+
+
+def lopsided():
+    """A prior over one latent would broadcast over six without a word."""
+    autoencoder = pair()
+    autoencoder.model.prior = IsotropicPrior(1)
+    return autoencoder
+
+
 BAD = {
-    "data.width": lambda: fit(pair(), torch.randn(40, D + 1), steps=1),
+    "data.width": lambda: fit(pair(), torch.randn(40, D + 1), steps=1, batch_size=8),
     "data.rank": lambda: Batches(torch.randn(4), 2, [0]),
     "data.replicas": lambda: Batches(torch.randn(2, 40, D), 2, [0]),
-    "data.dtype": lambda: fit(pair(), torch.randn(40, D).float(), steps=1),
+    "data.dtype": lambda: fit(pair(), torch.randn(40, D).float(), steps=1, batch_size=8),
     "data.empty": lambda: fit(pair(), torch.randn(40, D), steps=1, batch_size=41),
     "data.nonfinite": lambda: fit(pair(), torch.full((40, D), torch.nan), steps=1, batch_size=8),
     "fit.seeds": lambda: fit(pair(), torch.randn(40, D), steps=1, batch_size=8, seed=[1, 2]),
-    "fit.steps": lambda: fit(pair(), torch.randn(40, D), steps=-1, batch_size=8),
+    "fit.setting": lambda: fit(pair(), torch.randn(40, D), steps=-1, batch_size=8),
+    "fit.optimizer": lambda: fit(frozen(), torch.randn(40, D), steps=1, batch_size=8),
+    "pair.latents": lambda: fit(lopsided(), torch.randn(40, D), steps=1, batch_size=8),
+    "model.dtype": lambda: fit(pair().bfloat16(), torch.randn(40, D), steps=1, batch_size=8),
 }
 
 
@@ -201,6 +231,128 @@ def test_bad_input(code):
     with pytest.raises(VsaeError) as caught:
         BAD[code]()
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"clip": 0.0},
+        {"clip": -1.0},
+        {"clip": float("nan")},
+        {"beta": -0.1},
+        {"lr": 0.0},
+        {"lr": -1.0},
+        {"lr_schedule": float("nan")},
+        {"beta": float("inf")},
+    ],
+)
+def test_impossible_settings(wrong):
+    with pytest.raises(VsaeError) as caught:
+        fit(pair(), torch.randn(40, D), steps=1, batch_size=8, **wrong)
+    assert caught.value.code == "fit.setting"
+    assert caught.value.context.keys() == wrong.keys()
+
+
+def test_one_model_takes_one_data_set():
+    with pytest.raises(VsaeError) as caught:
+        fit(pair(), torch.randn(1, 40, D), steps=1, batch_size=8)
+    assert caught.value.code == "data.replicas"
+
+
+def test_a_stack_of_one_is_that_one():
+    data = torch.randn(1, 40, D)
+    together, alone = stack([pair()]), pair()
+    fit(together, data, steps=4, batch_size=8, seed=[5]).run(progress=False)
+    fit(alone, data[0], steps=4, batch_size=8, seed=5).run(progress=False)
+    torch.testing.assert_close(unstack(together)[0].W_dec, alone.W_dec)
+
+
+def test_replicas_may_share_data_and_differ_in_beta():
+    data, betas = torch.randn(40, D), torch.tensor([[0.1], [1.0], [3.0]])
+    together = stack([pair(seed=s) for s in range(R)])
+    run = fit(together, data, steps=4, batch_size=8, seed=range(R), beta=lambda _: betas)
+    assert run.run(progress=False)[-1]["beta"] == betas.flatten().tolist()
+    for r, replica in enumerate(unstack(together)):
+        alone = pair(seed=r)
+        fit(alone, data, steps=4, batch_size=8, seed=r, beta=betas[r].item()).run(progress=False)
+        torch.testing.assert_close(replica.W_dec, alone.W_dec)
+
+
+def test_the_elbo_of_a_stack_is_one_number_per_replica():
+    from vsae import AffineNormalizer
+
+    data = 3 * torch.randn(40, D) + 1
+    pairs = [pair("cholesky", "point", seed=s) for s in range(R)]
+    for r, autoencoder in enumerate(pairs):
+        autoencoder.normalizer = AffineNormalizer.fit(data * (r + 1))
+    torch.testing.assert_close(stack(pairs).elbo(data), torch.stack([p.elbo(data) for p in pairs]))
+
+
+def test_a_users_optimiser_is_used_and_given_back():
+    autoencoder, data = pair(posterior="point"), torch.randn(8, D)
+    optimizer = torch.optim.SGD(autoencoder.parameters(), lr=0.05)
+    before = state(autoencoder)
+    settings = {"steps": 1, "batch_size": 8, "optimizer": optimizer}
+    fit(autoencoder, data, lr_schedule=0.5, **settings).run(progress=False)
+    gradient = autoencoder.guide.posterior.encoder.W_enc.grad
+    moved = before["guide.posterior.encoder.W_enc"] - 0.5 * 0.05 * gradient
+    torch.testing.assert_close(autoencoder.guide.posterior.encoder.W_enc.detach(), moved)
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    for refused in (
+        {"lr": 0.1, "optimizer": optimizer},
+        {"optimizer": torch.optim.LBFGS(autoencoder.parameters())},
+    ):
+        with pytest.raises(VsaeError) as caught:
+            fit(autoencoder, data, steps=1, batch_size=8, **refused)
+        assert caught.value.code == "fit.optimizer"
+
+
+def test_iterating_again_goes_on():
+    data = torch.randn(40, D)
+    broken, whole = pair(), pair()
+    run = fit(broken, data, steps=7, batch_size=8)
+    first = [record.step for record in itertools.islice(run, 3)]
+    assert first + [record.step for record in run] == list(range(7))
+    fit(whole, data, steps=7, batch_size=8).run(progress=False)
+    torch.testing.assert_close(broken.W_dec, whole.W_dec)
+    assert list(run) == []
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(monkeypatch):
+    data = torch.randn(40, D)
+    run, update = fit(pair(), data, steps=7, batch_size=8), Run._update
+
+    def interrupted(self, step, *rest):
+        if step == 3 and not self.interrupted:
+            self.interrupted = True
+            raise KeyboardInterrupt
+        update(self, step, *rest)
+
+    monkeypatch.setattr(Run, "_update", interrupted)
+    assert [record["step"] for record in run.run(progress=False)] == [0, 1, 2]
+    assert run.interrupted
+    monkeypatch.undo()
+    assert [record["step"] for record in run.run(progress=False)] == list(range(7))
+    assert not run.interrupted
+
+
+def test_validation_is_put_back_even_after_an_error():
+    for on in (True, False):
+        pyro.enable_validation(on)
+        data = torch.randn(40, D)
+        run = iter(fit(pair(), data, steps=3, batch_size=40))
+        next(run)
+        assert pyro.settings.get("validate_poutine") is on
+        data[0, 0] = torch.nan
+        with pytest.raises(NonFiniteLossError):
+            next(run)
+        assert pyro.settings.get("validate_poutine") is on
+
+
+def test_batches_of_one_row_claim_no_collapse():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(pair(noise=0.1), 3 * torch.randn(64, D), steps=3, batch_size=1).run(progress=False)
 
 
 def test_the_first_bad_value_is_named():

@@ -25,9 +25,9 @@ from vsae.posteriors import PointPosterior as PointPosterior
 from vsae.posteriors import ReLUPosterior as ReLUPosterior
 from vsae.presets import l1_autoencoder as l1_autoencoder
 from vsae.presets import variational_autoencoder as variational_autoencoder
+from vsae.run import StepRecord as StepRecord
 from vsae.sae import SparseAutoencoder as SparseAutoencoder
 from vsae.schedules import Constant as Constant
 from vsae.schedules import LinearDecay as LinearDecay
 from vsae.schedules import LinearWarmup as LinearWarmup
-from vsae.training import StepRecord as StepRecord
 from vsae.training import fit as fit

@@ -51,6 +51,12 @@ def _run(command: str, argv: list[str]) -> int:
             body = {"code": error.code, "message": str(error), "context": error.context}
             print(json.dumps({"ok": False, "error": body}, default=str))
         return error.exit_status
+    except OSError as error:
+        print(f"vsae {command}: {error}", file=sys.stderr)
+        if "--json" in argv:
+            body = {"code": "os.error", "message": str(error), "context": {"errno": error.errno}}
+            print(json.dumps({"ok": False, "error": body}))
+        return 5
     except KeyboardInterrupt:
         print(f"vsae {command}: interrupted", file=sys.stderr)
         return 130

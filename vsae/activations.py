@@ -2,6 +2,7 @@
 
 from importlib.metadata import entry_points
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import safetensors.torch
@@ -32,7 +33,7 @@ def read_activations(name: str) -> Float[Tensor, "rows d"]:
     if name in sources:
         data = sources[name].load()()
     elif path.suffix == ".npy":
-        data = torch.from_numpy(read_array(path))
+        data = _read(path, lambda: torch.from_numpy(np.load(path, allow_pickle=False)))
     elif path.suffix == ".safetensors":
         data = _read(path, lambda: _only(safetensors.torch.load_file(path), path))
     else:
@@ -46,7 +47,10 @@ def read_activations(name: str) -> Float[Tensor, "rows d"]:
 
 def read_array(path: Path) -> np.ndarray:
     """A ``.npy`` file; ``DataError`` if it is missing or no plain array."""
-    return _read(path, lambda: np.load(path, allow_pickle=False))
+    array = _read(path, lambda: np.load(path, allow_pickle=False))
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise DataError(f"{path} holds no plain array of numbers.", code="data.unreadable")
+    return array
 
 
 def _read(path: Path, reader):
@@ -54,7 +58,7 @@ def _read(path: Path, reader):
         raise DataError(f"{path} does not exist.", code="data.missing")
     try:
         return reader()
-    except (ValueError, OSError, EOFError, SafetensorError) as error:
+    except (ValueError, TypeError, OSError, EOFError, BadZipFile, SafetensorError) as error:
         raise DataError(f"{path} cannot be read: {error}.", code="data.unreadable") from error
 
 

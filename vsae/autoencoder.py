@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vsae.decoders import Projected
-from vsae.elbo import ClosedFormELBO
+from vsae.elbo import ClosedFormELBO, per_row
 from vsae.encoders import LinearEncoder, TiedEncoder
 from vsae.errors import ConfigError, DTypeError, ShapeError
 from vsae.normalizers import IdentityNormalizer
@@ -34,39 +34,50 @@ class Autoencoder(nn.Module):
         self.model, self.guide = model, guide
         self.normalizer = IdentityNormalizer() if normalizer is None else normalizer
 
-    def posterior(self, x: Float[Tensor, "*batch d"]) -> dict[str, Distribution]:
+    def posterior(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
         """``{site: q(site | x)}``, over latents in normalised units."""
         return self.guide.posterior(self.normalizer(self.check(x)))
 
-    def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch K"]:
+    def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch K"]:
         """The code at the posterior *mean*: ``link(E[z | x])``; deterministic."""
         return self.model.link(self.posterior(x)["z"].mean)
 
-    def decode(self, code: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch d"]:
+    def decode(self, code: Float[Tensor, "*rows K"]) -> Float[Tensor, "*batch d"]:
         """The mean activation of a code, in raw units."""
         return self.normalizer.inverse(self.model.decoder(code))
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
         """``decode(encode(x))``."""
         return self.decode(self.encode(x))
 
     def elbo(self, x: Float[Tensor, "rows d"]) -> Tensor:
-        """The ELBO per row, nats, of *raw* activations: one noise draw, log-Jacobian included."""
+        """The ELBO per row, nats, of *raw* activations: one noise draw, log-Jacobian included.
+
+        Shape ``()``, or ``(R,)`` for replicas.
+        """
         terms = ClosedFormELBO().site_terms(self.model, self.guide, self.normalizer(self.check(x)))
-        per_row = sum(term.mean(-1) for term in terms.values())
-        return self.normalizer.log_jacobian(x.shape[-1]) - per_row
+        loss = sum(per_row(terms, x.shape[-2]).values())
+        return self.normalizer.log_jacobian(x.shape[-1]) - loss
 
     def pyro_model(self, x: Float[Tensor, "rows d"]) -> Tensor:
-        """The model as ``pyro.infer.SVI`` wants it: parameters registered, atoms of unit norm."""
+        """The model as ``pyro.infer.SVI`` wants it, with its parameters registered."""
         pyro.module("autoencoder", self)
-        for module in self.projected():
-            module.project()
         return self.model(self.normalizer(x))
 
     def pyro_guide(self, x: Float[Tensor, "rows d"]) -> dict[str, Tensor]:
-        """The guide as ``pyro.infer.SVI`` wants it."""
+        """The guide as ``pyro.infer.SVI`` wants it; atoms that have left their sphere are put back.
+
+        Call :meth:`project` after the last step, which is not followed by another.
+        """
         pyro.module("autoencoder", self)
+        self.project()
         return self.guide(self.normalizer(x))
+
+    def project(self) -> None:
+        """Put atoms that have left their sphere back on it."""
+        for module in self.projected():
+            if module.has_left():
+                module.project()
 
     def projected(self) -> list[nn.Module]:
         """The modules whose parameters live on a manifold."""
@@ -82,6 +93,7 @@ class Autoencoder(nn.Module):
                 code="data.width",
                 context={"got": tuple(x.shape), "expected": d_model},
             )
+        self.check_dtype()
         if x.dtype != weight.dtype:
             raise DTypeError(
                 f"activations are {x.dtype}, the model is {weight.dtype}. Cast one: x.to(…).",
@@ -93,6 +105,15 @@ class Autoencoder(nn.Module):
                 code="data.device",
             )
         return x
+
+    def check_dtype(self) -> None:
+        """Raise ``DTypeError`` (``model.dtype``) unless parameters are float32 or float64."""
+        if self.W_dec.dtype not in (torch.float32, torch.float64):
+            raise DTypeError(
+                f"parameters are {self.W_dec.dtype}: expected float32 or float64, as small updates "
+                "round away in 16 bits. Keep float32 parameters; autocast encoder and decoder.",
+                code="model.dtype",
+            )
 
     @property
     def W_dec(self) -> Tensor:

@@ -17,6 +17,10 @@ class Projected(nn.Module):
         """Keep of each gradient what lies in the tangent space; before the optimiser."""
 
     @abstractmethod
+    def has_left(self) -> bool:
+        """Whether the parameters are off the manifold by more than rounding."""
+
+    @abstractmethod
     def project(self) -> None:
         """Put the parameters back on the manifold; after the optimiser."""
 
@@ -43,7 +47,7 @@ class FreeDecoder(nn.Module):
         self.W_dec = nn.Parameter(_random_atoms(latents, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model)) if bias else None
 
-    def forward(self, z: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch d"]:
+    def forward(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*batch d"]:
         return rows_affine(z, self.W_dec, self.b_dec)
 
 
@@ -72,7 +76,7 @@ class LinearDecoder(Projected):
         self.W_dec = nn.Parameter(_random_atoms(latents, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model)) if bias else None
 
-    def forward(self, z: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch d"]:
+    def forward(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*batch d"]:
         return rows_affine(z, self.W_dec, self.b_dec)
 
     @torch.no_grad()
@@ -80,6 +84,10 @@ class LinearDecoder(Projected):
         if self.W_dec.grad is not None:
             along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec)
             self.W_dec.grad.addcmul_(along[..., None], self.W_dec, value=-1)
+
+    def has_left(self) -> bool:
+        norm = torch.linalg.vector_norm(self.W_dec.detach(), dim=-1)
+        return bool(((norm - 1).abs() > 16 * torch.finfo(norm.dtype).eps).any())
 
     @torch.no_grad()
     def project(self) -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Collection
 
 import pyro.poutine as poutine
+import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from pyro.infer.util import torch_item
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 from priors.errors import ConfigError
 from vsae.recording import latent, record_sites
@@ -23,6 +24,7 @@ class ClosedFormELBO(ELBO):
     Same value and gradients as :class:`pyro.infer.TraceMeanField_ELBO`, with three differences: a
     latent without a registered KL raises instead of becoming a Monte-Carlo estimate, latents are
     not scored twice, and nothing is copied to the host, so a step can be exported or compiled.
+    As there, every latent must be reparameterised (``has_rsample``).
     ``ClosedFormELBO()(model, guide)`` is Pyro's ``ELBOModule``, for ``torch.optim``;
     ``SVI(model, guide, optim, ClosedFormELBO())`` works as with Pyro's own. The expectation is over
     one draw per step, or the mean over ``num_particles`` draws.
@@ -100,11 +102,12 @@ class ClosedFormELBO(ELBO):
                 term, source = -site["fn"].log_prob(site["value"]), site
             else:
                 source = sources[name]
-                term = self._latent_term(kl_divergence(source["fn"], site["fn"]))
+                _check_reparameterised(name, source["fn"])
+                term = self._latent_term(kl_divergence(source["fn"], site["fn"]), source["mask"])
             terms[name] = scale_and_mask(term, source["scale"], source["mask"])
         return terms
 
-    def _latent_term(self, kl: Tensor) -> Tensor:
+    def _latent_term(self, kl: Tensor, mask: Tensor | bool | None) -> Tensor:
         return kl
 
     def _get_trace(self, model, guide, args, kwargs) -> tuple[dict, dict]:
@@ -121,6 +124,21 @@ class ClosedFormELBO(ELBO):
         return replayed.sampled, drawn.sampled
 
 
+def per_row(terms: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+    """Site terms summed over the plate ``rows`` and divided by its size: ``()``, or ``(R,)``."""
+    return {name: (t.sum(-1) if t.dim() else t) / rows for name, t in terms.items()}
+
+
+def _check_reparameterised(name: str, q: Distribution) -> None:
+    if not getattr(q, "has_rsample", False):
+        raise ConfigError(
+            f"site {name!r}: a draw of {type(q).__name__} carries no gradient, so that of the ELBO "
+            "would lack a term. Use pyro.infer.TraceGraph_ELBO, or enumerate.",
+            code="elbo.not_reparameterized",
+            context={"site": name},
+        )
+
+
 def _samples(nodes: dict[str, dict]) -> dict[str, dict]:
     return {name: node for name, node in nodes.items() if node["type"] == "sample"}
 
@@ -132,11 +150,12 @@ class FreeBitsELBO(ClosedFormELBO):
         + \sum_\text{sites} \max(\mathrm{floor}, \tfrac1B \sum_b \mathrm{KL}_b) \cdot B
 
     Below the floor the KL sends no gradient, so a latent may carry that much information for
-    nothing. The floor is on the *total* KL of a site, averaged over rows: a prior that couples
-    latents has no KL per latent.
+    nothing. The floor is on the *total* KL of a site, averaged over rows (those not masked): a
+    prior that couples latents has no KL per latent. β multiplies the floor too.
 
     Args:
         floor: Nats per row, at least 0.
+        num_particles: Draws averaged per step.
 
     Raises:
         ConfigError: ``elbo.free_bits`` if the floor is negative or NaN.
@@ -146,16 +165,19 @@ class FreeBitsELBO(ClosedFormELBO):
         §C.8.
     """
 
-    def __init__(self, floor: float) -> None:
+    def __init__(self, floor: float, *, num_particles: int = 1) -> None:
         if not floor >= 0:
             raise ConfigError(
                 f"free bits need floor >= 0 nats per row: got {floor}.", code="elbo.free_bits"
             )
-        super().__init__()
+        super().__init__(num_particles=num_particles)
         self.floor = floor
 
-    def _latent_term(self, kl: Tensor) -> Tensor:
-        return kl.mean(-1, keepdim=True).clamp(min=self.floor).expand_as(kl)
+    def _latent_term(self, kl: Tensor, mask: Tensor | bool | None) -> Tensor:
+        kept = torch.ones_like(kl) if mask is None else torch.as_tensor(mask).expand_as(kl).to(kl)
+        rows = kept.sum(-1, keepdim=True).clamp(min=1)
+        mean = torch.where(kept > 0, kl, 0.0).sum(-1, keepdim=True) / rows
+        return mean.clamp(min=self.floor).expand_as(kl)
 
 
 class scale_latents(poutine.messenger.Messenger):

@@ -25,7 +25,7 @@ class LinearEncoder(nn.Module):
         self.W_enc = nn.Parameter(_he_uniform(d_model, outputs))
         self.b_enc = nn.Parameter(torch.zeros(outputs))
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch out"]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch out"]:
         return rows_affine(x, self.W_enc, self.b_enc)
 
     @torch.no_grad()
@@ -53,7 +53,7 @@ class TiedEncoder(nn.Module):
     def W_enc(self) -> Tensor:
         return self.decoder.W_dec.mT
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch K"]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch K"]:
         bias = self.decoder.b_dec
         centred = x if bias is None else x - bias
         return rows_affine(centred, self.decoder.W_dec.mT, self.b_enc)
@@ -76,7 +76,7 @@ class MLPEncoder(nn.Module):
         self.W_out = nn.Parameter(_he_uniform(hidden, outputs))
         self.b_out = nn.Parameter(torch.zeros(outputs))
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch out"]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch out"]:
         hidden = rows_affine(x, self.W_hidden, self.b_hidden).relu()
         return rows_affine(hidden, self.W_out, self.b_out)
 

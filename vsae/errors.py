@@ -73,6 +73,10 @@ class CheckpointMismatchError(CheckpointError):
     """A saved folder whose tensors do not fit the model its settings describe."""
 
 
+class CheckpointWriteError(CheckpointError):
+    """A folder that could not be written; nothing is left of it. ``context["errno"]`` is kept."""
+
+
 class ReproductionFailed(VsaeError, AssertionError):
     """A reproduction that ran, with numbers outside its stated range."""
 

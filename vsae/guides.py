@@ -21,7 +21,7 @@ class AmortizedGuide(nn.Module):
         super().__init__()
         self.posterior = posterior
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, Tensor]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> dict[str, Tensor]:
         sites = self.posterior(x)
         with plates(x, next(iter(sites.values())).batch_shape):
             return {name: pyro.sample(name, q) for name, q in sites.items()}

@@ -20,13 +20,14 @@ def hidden_states(
             every causal model of ``transformers`` does; on the device of the batches.
         batches: What a tokenizer returns with ``return_tensors="pt"``: ``input_ids``, and
             ``attention_mask`` where there is padding.
-        layer: 0 is the embedding, ``n`` the output of block ``n``.
+        layer: 0 is the embedding, ``l`` the output of block ``l``; not the last block, whose state
+            these models return after their final normalisation.
 
     Returns:
         Float32 rows on the CPU, batch after batch.
 
     Raises:
-        ShapeError: ``hidden_states.layer`` if the model has no such layer.
+        ShapeError: ``hidden_states.layer`` if the model has no such layer, or it is the last.
         EmptyDataError: ``data.empty`` if there is no batch.
     """
     rows = [_rows(model, batch, layer) for batch in batches]
@@ -37,9 +38,10 @@ def hidden_states(
 
 def _rows(model: nn.Module, batch: dict[str, Tensor], layer: int) -> Tensor:
     states = model(**batch, output_hidden_states=True).hidden_states
-    if not 0 <= layer < len(states):
+    if not 0 <= layer < len(states) - 1:
         raise ShapeError(
-            f"layer {layer} does not exist: expected 0 … {len(states) - 1}.",
+            f"layer {layer} cannot be read here: expected 0 … {len(states) - 2}. The state of the "
+            "last block is returned after the final normalisation; hook that block instead.",
             code="hidden_states.layer",
         )
     real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()

@@ -39,6 +39,8 @@ class SphericalNormal(TorchDistribution):
     def __init__(
         self, loc: Float[Tensor, "*batch d"], scale: float | Tensor, validate_args=None
     ) -> None:
+        if isinstance(scale, Tensor) and scale.dim():
+            loc = loc.expand(torch.broadcast_shapes(loc.shape, (*scale.shape, 1)))
         self.loc, self.scale = loc, scale
         super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=validate_args)
 
@@ -106,17 +108,12 @@ class LearnedNoise(nn.Module):
                 f"learned noise needs 0 < floor < scale: got {floor=}, {scale=}.",
                 code="noise.scale",
             )
-        self.floor = floor
+        self.scale, self.floor = float(scale), floor
         excess = torch.tensor(float(scale - floor), dtype=torch.get_default_dtype())
         self.log_excess = nn.Parameter(excess.log())
 
-    @property
-    def scale(self) -> Tensor:
-        """The present σ."""
-        return self.floor + self.log_excess.exp()
-
     def forward(self) -> Tensor:
-        return self.scale
+        return self.floor + self.log_excess.exp()
 
 
 def _check_positive(scale: float) -> None:

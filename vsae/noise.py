@@ -90,7 +90,8 @@ class noise_from(Messenger):
             )
         generator = self.generators[0]
         seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-        with torch.random.fork_rng():
+        devices = [generator.device] if generator.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
             torch.manual_seed(int(seed))
             return msg["fn"](*msg["args"], **msg["kwargs"])
 

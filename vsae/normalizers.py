@@ -4,16 +4,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from priors.errors import ConfigError
+from vsae.errors import ConfigError, ShapeError
 
 
 class IdentityNormalizer(nn.Module):
     """Raw activations."""
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
         return x
 
-    def inverse(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def inverse(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
         return x
 
     def log_jacobian(self, d_model: int) -> float:
@@ -56,17 +56,21 @@ class AffineNormalizer(nn.Module):
 
     @classmethod
     def fit(cls, x: Float[Tensor, "rows d"]) -> "AffineNormalizer":
-        """Centre the data and scale it to ``E‖x‖² = d``."""
+        """Centre the data ``(rows, d)`` and scale it to ``E‖x‖² = d``."""
+        if x.dim() != 2:
+            raise ShapeError(
+                f"a normaliser is fitted to (rows, d): got {tuple(x.shape)}.", code="data.rank"
+            )
         mean = x.mean(0, dtype=torch.float64)
         variance = (x.double() - mean).square().mean()
         return cls(mean.to(x.dtype), variance.sqrt().to(x.dtype))
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
         return (x - self.mean) / self.scale[..., None]
 
-    def inverse(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def inverse(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
         return x * self.scale[..., None] + self.mean
 
     def log_jacobian(self, d_model: int) -> Tensor:
-        """``-d log scale``: add it to a normalised ELBO to compare ELBOs in raw units."""
-        return -d_model * self.scale.log()
+        """``-d log scale``, ``()`` or ``(R,)``: a normalised ELBO plus this is in raw units."""
+        return -d_model * (self.scale.squeeze(-1) if self.scale.dim() else self.scale).log()

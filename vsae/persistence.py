@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 import safetensors.torch
@@ -11,11 +12,18 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from priors.replicas import num_replicas
 from vsae.autoencoder import Autoencoder
 from vsae.config import build, describe, references
-from vsae.errors import CheckpointCorruptError, CheckpointError, CheckpointMismatchError
+from vsae.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointWriteError,
+)
 
 CONFIG, WEIGHTS, FORMAT = "cfg.json", "sae_weights.safetensors", 1
+SETTINGS = ("dtype", "frozen", "vsae")
 
 
 def save(autoencoder: Autoencoder, folder: str | os.PathLike) -> Path:
@@ -31,6 +39,8 @@ def save(autoencoder: Autoencoder, folder: str | os.PathLike) -> Path:
     Raises:
         CheckpointError: ``checkpoint.exists`` if the folder is not empty, ``checkpoint.stacked``
             for a stack, ``config.unregistered`` for a class that is not in ``vsae.config``.
+        CheckpointWriteError: ``checkpoint.write`` if the disk is full, or the folder not ours.
+        DTypeError: ``model.dtype`` for 16-bit parameters.
 
     Example:
         >>> import tempfile
@@ -41,39 +51,49 @@ def save(autoencoder: Autoencoder, folder: str | os.PathLike) -> Path:
         ...                 Autoencoder(model, guide)(x))
         True
     """
-    folder = refuse_occupied(folder)
-    if autoencoder.W_dec.dim() > 2:
+    return write_folder(refuse_occupied(folder), files(autoencoder))
+
+
+def files(autoencoder: Autoencoder) -> dict[str, bytes]:
+    """What :func:`save` writes, by file name."""
+    if replicas := num_replicas(autoencoder):
         raise CheckpointError(
-            f"a stack of {len(autoencoder.W_dec)} replicas: got shape "
-            f"{tuple(autoencoder.W_dec.shape)}, expected one model. Save each of unstack(…).",
+            f"a stack of {replicas} replicas: expected one model. Save each of unstack(…).",
             code="checkpoint.stacked",
         )
+    autoencoder.check_dtype()
     tensors: dict[str, Tensor] = {}
     spec = describe(autoencoder, tensors)
     tensors |= _state(autoencoder)
     weights = safetensors.torch.save({n: t.contiguous().cpu() for n, t in tensors.items()})
+    settings = {
+        "dtype": str(autoencoder.W_dec.dtype).removeprefix("torch."),
+        "frozen": [n for n, p in autoencoder.named_parameters() if not p.requires_grad],
+        "vsae": spec,
+    }
     config = {
         "format": FORMAT,
         "d_in": autoencoder.W_dec.shape[1],
         "d_sae": autoencoder.W_dec.shape[0],
-        "dtype": str(autoencoder.W_dec.dtype).removeprefix("torch."),
         "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
-        "vsae": spec,
+        "settings": {"sha256": _digest(settings)},
+        **settings,
     }
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
-    _commit(folder, {CONFIG: text.encode(), WEIGHTS: weights})
-    return folder
+    return {CONFIG: text.encode(), WEIGHTS: weights}
 
 
 def load(folder: str | os.PathLike) -> Autoencoder:
     """Read back what :func:`save` wrote, on the CPU; sizes and checksums are verified.
 
-    Loading runs no code from the file: class names are looked up in ``vsae.config``'s table.
+    Loading runs no code from the file: class names are looked up in ``vsae.config``'s table. The
+    global random state stays as it was.
 
     Raises:
         CheckpointCorruptError: ``checkpoint.missing``, ``checkpoint.truncated``,
             ``checkpoint.checksum``, ``checkpoint.json``, ``checkpoint.tensors``.
-        CheckpointMismatchError: ``checkpoint.format``, ``checkpoint.keys``.
+        CheckpointMismatchError: ``checkpoint.format``, ``checkpoint.settings``,
+            ``checkpoint.keys``.
     """
     folder = Path(folder)
     config, weights = _read_config(folder), _read(folder / WEIGHTS)
@@ -94,8 +114,33 @@ def load(folder: str | os.PathLike) -> Autoencoder:
         raise CheckpointCorruptError(
             f"{folder / WEIGHTS} is not a safetensors file: {error}.", code="checkpoint.tensors"
         ) from error
-    autoencoder = build(config["vsae"], tensors).to(getattr(torch, config["dtype"]))
-    return _fill(autoencoder, tensors, references(config["vsae"]))
+    autoencoder = _fill(_build(config, tensors), tensors, references(config["vsae"]))
+    for name, parameter in autoencoder.named_parameters():
+        parameter.requires_grad_(name not in config["frozen"])
+    return autoencoder
+
+
+def _build(config: dict, tensors: dict[str, Tensor]) -> Autoencoder:
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            built = build(config["vsae"], tensors)
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
+        raise CheckpointMismatchError(
+            f"the settings in {CONFIG} describe no model: {error}.", code="checkpoint.settings"
+        ) from error
+    if not isinstance(built, Autoencoder):
+        raise CheckpointMismatchError(
+            f"the settings in {CONFIG} describe a {type(built).__name__}: expected an Autoencoder.",
+            code="checkpoint.settings",
+        )
+    return built.to(getattr(torch, config["dtype"]))
+
+
+def _digest(settings: dict) -> str:
+    canonical = json.dumps({k: settings[k] for k in SETTINGS}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def refuse_occupied(folder: str | os.PathLike) -> Path:
@@ -136,15 +181,34 @@ def _fill(autoencoder: Autoencoder, tensors: dict[str, Tensor], used: set[str]) 
     return autoencoder
 
 
-def _commit(folder: Path, files: dict[str, bytes]) -> None:
+def write_folder(folder: Path, contents: dict[str, bytes]) -> Path:
+    """Write files to a new folder that appears complete or not at all."""
+    folder = folder.resolve()
     staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    staging.mkdir(parents=True)
-    for name, content in files.items():
-        with open(staging / name, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    staging.rename(folder)  # onto nothing, or onto an empty folder
+    try:
+        staging.mkdir(parents=True)
+        for name, content in contents.items():
+            with open(staging / name, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _flush(staging)
+        staging.rename(folder)  # onto nothing, or onto an empty folder
+        _flush(folder.parent)
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise CheckpointWriteError(
+            f"{folder} cannot be written: {error.strerror}. Nothing was left behind.",
+            code="checkpoint.write",
+            context={"errno": error.errno},
+        ) from error
+    return folder
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _read(path: Path) -> bytes:
@@ -160,16 +224,20 @@ def _read_config(folder: Path) -> dict:
     text = _read(folder / CONFIG)
     try:
         config = json.loads(text)
-        declared = config["format"], config["weights"]["bytes"], config["weights"]["sha256"]
-        known = config["dtype"] in {"float32", "float64"} and "vsae" in config
+        form, digest = config["format"], config["settings"]["sha256"]
+        complete = {"bytes", "sha256"} <= set(config["weights"]) and set(SETTINGS) <= set(config)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointCorruptError(
             f"{folder / CONFIG} is not a settings file: {error!r}.", code="checkpoint.json"
         ) from error
-    if declared[0] != FORMAT or not known:
+    if form != FORMAT or not complete or config["dtype"] not in ("float32", "float64"):
         raise CheckpointMismatchError(
-            f"{folder / CONFIG}: got format {declared[0]!r} and dtype {config['dtype']!r}, "
-            f"expected format {FORMAT} and float32 or float64.",
+            f"{folder / CONFIG}: got format {form!r}, expected {FORMAT}, of float32 or float64.",
             code="checkpoint.format",
+        )
+    if _digest(config) != digest:
+        raise CheckpointCorruptError(
+            f"{folder / CONFIG} does not match its own checksum: it was edited or damaged.",
+            code="checkpoint.checksum",
         )
     return config

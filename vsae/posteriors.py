@@ -26,7 +26,7 @@ class GaussianPosterior(nn.Module):
         floor: The least standard deviation, in the units of the codes.
 
     Raises:
-        ConfigError: ``posterior.outputs`` if the encoder's outputs are odd.
+        ConfigError: ``posterior.outputs`` if the encoder's outputs are odd, ``posterior.floor``.
 
     Example:
         >>> from vsae.encoders import LinearEncoder
@@ -39,6 +39,7 @@ class GaussianPosterior(nn.Module):
 
     def __init__(self, encoder: nn.Module, *, floor: float = 1e-4) -> None:
         super().__init__()
+        _check_floor(floor)
         if encoder.outputs % 2:
             raise ConfigError(
                 f"a Gaussian posterior needs an encoder with 2K outputs: got {encoder.outputs}.",
@@ -46,7 +47,7 @@ class GaussianPosterior(nn.Module):
             )
         self.encoder, self.latents, self.floor = encoder, encoder.outputs // 2, floor
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, Distribution]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
         loc, raw = self.encoder(x).chunk(2, dim=-1)
         return {"z": dist.Normal(loc, self.floor + F.softplus(raw)).to_event(1)}
 
@@ -62,11 +63,13 @@ class FullGaussianPosterior(nn.Module):
         floor: The least diagonal entry, in the units of the codes.
 
     Raises:
-        ConfigError: ``posterior.outputs`` if the encoder's outputs are not that many.
+        ConfigError: ``posterior.outputs`` if the encoder's outputs are not that many,
+            ``posterior.floor``.
     """
 
     def __init__(self, encoder: nn.Module, latents: int, *, floor: float = 1e-4) -> None:
         super().__init__()
+        _check_floor(floor)
         expected = 2 * latents + latents * (latents - 1) // 2
         if encoder.outputs != expected:
             raise ConfigError(
@@ -76,7 +79,7 @@ class FullGaussianPosterior(nn.Module):
             )
         self.encoder, self.latents, self.floor = encoder, latents, floor
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, Distribution]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
         loc, raw, strict = self.encoder(x).tensor_split((self.latents, 2 * self.latents), dim=-1)
         below = torch.ones(self.latents, self.latents, dtype=torch.bool, device=x.device).tril(-1)
         factor = torch.diag_embed(self.floor + F.softplus(raw))
@@ -95,7 +98,7 @@ class ReLUPosterior(nn.Module):
         super().__init__()
         self.encoder, self.latents = encoder, encoder.outputs
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, Distribution]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
         return {"z": point(self.encoder(x).relu())}
 
 
@@ -110,5 +113,12 @@ class PointPosterior(nn.Module):
         super().__init__()
         self.encoder, self.latents = encoder, encoder.outputs
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> dict[str, Distribution]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
         return {"z": point(self.encoder(x))}
+
+
+def _check_floor(floor: float) -> None:
+    if not floor > 0:
+        raise ConfigError(
+            f"the least standard deviation must be positive: got {floor}.", code="posterior.floor"
+        )

@@ -1,8 +1,11 @@
 """The two autoencoders most people start from, as one call each."""
 
+import math
+
 import torch
 from torch import nn
 
+from priors._prior import check_positive
 from priors.laplace import LaplacePrior
 from vsae.autoencoder import Autoencoder
 from vsae.decoders import LinearDecoder
@@ -33,10 +36,14 @@ def l1_autoencoder(
             to begin with, if ``None``.
         normalizer: Units the model works in.
 
+    Raises:
+        ConfigError: ``prior.bad_l1`` unless λ is positive.
+
     Example:
         >>> l1_autoencoder(4, 16, l1=0.1).encode(torch.zeros(2, 4)).shape
         torch.Size([2, 16])
     """
+    check_positive("l1", l1)
     model = SparseAutoencoder(
         LinearDecoder(latents, d_model), LaplacePrior(latents, scale=1 / l1), noise=0.5**0.5
     )
@@ -67,18 +74,22 @@ def variational_autoencoder(
         scale: The posterior's standard deviation to begin with, in the units of the codes.
         normalizer: Units the model works in.
 
+    Raises:
+        ConfigError: ``prior.bad_scale`` unless ``scale`` is positive; ``noise.scale``.
+
     Example:
         >>> from priors import CholeskyPrior
         >>> pair = variational_autoencoder(4, CholeskyPrior(16), noise=0.3)
         >>> pair.posterior(torch.zeros(2, 4))["z"].variance.shape
         torch.Size([2, 16])
     """
+    check_positive("scale", scale)
     latents = prior().event_shape[0]
     model = SparseAutoencoder(LinearDecoder(latents, d_model), prior, noise=noise, link=link)
     encoder = _encoder(d_model, hidden, 2 * latents, model.decoder)
     last = encoder.b_out if isinstance(encoder, MLPEncoder) else encoder.b_enc
     with torch.no_grad():
-        last[latents:] = torch.tensor(scale).expm1().log()  # softplus⁻¹
+        last[latents:] = scale + math.log(-math.expm1(-scale))  # softplus⁻¹
     return Autoencoder(model, AmortizedGuide(GaussianPosterior(encoder)), normalizer)
 
 

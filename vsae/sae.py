@@ -4,6 +4,7 @@ import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from priors.errors import ConfigError
 from vsae.likelihood import FixedNoise, SphericalNormal
 from vsae.plates import plates
 
@@ -49,10 +50,15 @@ class SparseAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         self.decoder, self.prior = decoder, prior
+        if isinstance(noise, Tensor):
+            raise ConfigError(
+                "noise is a tensor: expected a float, fixed, or a module such as LearnedNoise(…).",
+                code="noise.scale",
+            )
         self.noise = noise if isinstance(noise, nn.Module) else FixedNoise(noise)
         self.link = nn.Identity() if link is None else link
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
         prior, noise = self.prior(), self.noise()
         with plates(x, prior.batch_shape):
             z = pyro.sample("z", prior)

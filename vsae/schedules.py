@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from priors.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -15,7 +17,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class LinearWarmup:
-    """From 0 to ``value`` in a straight line over the first ``steps`` steps, then ``value``.
+    """From ``value/steps`` in a straight line to ``value``, reached at step ``steps - 1``.
 
     KL warm-up (``beta=LinearWarmup(1000)``) keeps latents from collapsing before they are used.
 
@@ -30,6 +32,13 @@ class LinearWarmup:
     steps: int
     value: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(
+                f"a warm-up takes at least one step: got {self.steps}. Use Constant.",
+                code="schedule.steps",
+            )
+
     def __call__(self, step: int) -> float:
         return self.value * min(1.0, (step + 1) / self.steps)
 
@@ -41,6 +50,13 @@ class LinearDecay:
     start: int
     end: int
     value: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ConfigError(
+                f"a decay needs 0 <= start < end: got {self.start} and {self.end}.",
+                code="schedule.steps",
+            )
 
     def __call__(self, step: int) -> float:
         return self.value * min(1.0, max(0.0, (self.end - step) / (self.end - self.start)))

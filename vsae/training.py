@@ -1,54 +1,20 @@
-"""The training loop: a generator of records, one screen."""
+"""Training: what a step reports, and the door through which settings and data come in."""
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
-import pyro
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from priors.replicas import num_replicas
 from vsae.autoencoder import Autoencoder
-from vsae.batches import Batches, stream
-from vsae.elbo import ClosedFormELBO, scale_latents
-from vsae.errors import (
-    CollapseWarning,
-    ConfigError,
-    NonFiniteLossError,
-    NonFiniteWarning,
-)
-from vsae.metrics import active_units
-from vsae.noise import noise_from
+from vsae.batches import Batches
+from vsae.elbo import ClosedFormELBO
+from vsae.errors import ConfigError, ShapeError
+from vsae.run import Run
 from vsae.schedules import Constant
 
-NOISE = 0  # the random stream of injected noise; epochs take 1, 2, …
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What one step measured: per row, nats; detached, not copied to the host.
-
-    Each value has shape ``()``, or ``(R,)`` for replicas. Latent sites' terms are as they stand in
-    the objective, β times the KL.
-    """
-
-    step: int
-    beta: float
-    terms: dict[str, Tensor]
-
-    @property
-    def loss(self) -> Tensor:
-        """The objective per row: the negative ELBO where β is 1."""
-        return sum(self.terms.values())
-
-    def to_dict(self) -> dict[str, float | list[float] | int]:
-        """Floats (lists for replicas) under the names of the metrics files: ``elbo/…``."""
-        named = {"elbo/loss": self.loss} | {f"elbo/{n}": t for n, t in self.terms.items()}
-        return {"step": self.step, "beta": self.beta} | {
-            name: value.tolist() for name, value in named.items()
-        }
+Schedule = Callable[[int], float | Tensor]
 
 
 def fit(
@@ -57,14 +23,14 @@ def fit(
     *,
     steps: int,
     batch_size: int = 256,
-    lr: float = 1e-3,
-    lr_schedule: Callable[[int], float] = Constant(),
-    beta: Callable[[int], float] = Constant(),
+    lr: float | None = None,
+    lr_schedule: Schedule | float = 1.0,
+    beta: Schedule | float = 1.0,
     elbo: ClosedFormELBO | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     clip: float = math.inf,
     seed: int | Sequence[int] = 0,
-) -> "Fit":
+) -> Run:
     r"""Train a pair on activations by maximising its ELBO with Adam: iterate, or ``.run()``.
 
     A step minimises :math:`\frac1B \sum_b [-\log p(x_b\mid z_b) + β\,\mathrm{KL}_b]`, the sum over
@@ -78,21 +44,26 @@ def fit(
 
     Args:
         autoencoder: The pair; trained in place.
-        data: Activations ``(N, d)``; ``(R, N, d)`` gives each replica its own.
+        data: Activations ``(N, d)``; ``(R, N, d)`` gives each replica its own. They may stay on the
+            CPU: batches are moved to the model.
         steps: Number of updates.
         batch_size: Rows per update.
-        lr: Adam's learning rate; multiplied by ``lr_schedule(step)``.
-        lr_schedule: ``step -> factor``.
-        beta: ``step -> β``, the weight of the latents' KL; :class:`vsae.LinearWarmup` anneals it.
+        lr: Adam's learning rate, 1e-3 if ``None``; multiplied by ``lr_schedule(step)``.
+        lr_schedule: ``step -> factor``, or one factor.
+        beta: ``step -> β``, or one β, the weight of the latents' KL; :class:`vsae.LinearWarmup`
+            anneals it. A tensor ``(R, 1)`` has one per replica.
         elbo: The objective; :class:`vsae.ClosedFormELBO` if ``None``.
-        optimizer: Instead of fused Adam; not for replicas.
+        optimizer: Instead of fused Adam; not for replicas. Its learning rates are put back.
         clip: Greatest norm of the gradient.
         seed: One integer, or one per replica.
 
     Raises:
-        NonFiniteLossError: ``loss.nonfinite``; parameters are those of the last finite step.
-        DataError: From :class:`vsae.batches.Batches`.
-        ConfigError: ``fit.seeds`` if there are not as many seeds as replicas.
+        NonFiniteLossError: ``loss.nonfinite``, while running; parameters are then those whose loss
+            was last seen to be finite.
+        DataError: ``data.…``, see :class:`vsae.batches.Batches` and :meth:`Autoencoder.check`.
+        ConfigError: ``fit.seeds`` if there are not as many seeds as replicas, ``fit.setting`` for
+            an impossible number, ``fit.optimizer``, ``fit.elbo``, ``pair.latents`` if prior,
+            posterior and decoder do not have the same number of latents.
 
     Example:
         >>> from vsae.examples import tiny
@@ -101,140 +72,92 @@ def fit(
         >>> [r["step"] for r in records]
         [0, 1, 2]
     """
-    seeds = (seed,) if isinstance(seed, int) else tuple(seed)
-    replicas = autoencoder.W_dec.shape[0] if autoencoder.W_dec.dim() > 2 else 1
-    if len(seeds) != replicas or (replicas > 1 and optimizer is not None):
+    seeds = tuple(int(s) for s in seed) if isinstance(seed, Iterable) else (int(seed),)
+    _check_settings(steps=steps, lr=lr, clip=clip, beta=beta, lr_schedule=lr_schedule)
+    _check_replicas(autoencoder, data, seeds)
+    batches = Batches(data.detach(), batch_size, seeds)
+    _check_pair(autoencoder, batches.data[..., :2, :].to(autoencoder.W_dec.device))
+    if not isinstance(elbo, ClosedFormELBO | None):
         raise ConfigError(
-            f"{replicas} replicas need {replicas} seeds and the default optimiser: got "
-            f"{len(seeds)} seeds and {optimizer!r}.",
-            code="fit.seeds",
+            f"fit needs a ClosedFormELBO: got {type(elbo).__name__}. Use pyro.infer.SVI with "
+            "autoencoder.pyro_model and pyro_guide for Pyro's own.",
+            code="fit.elbo",
         )
-    if steps < 0:
-        raise ConfigError(f"steps must be >= 0: got {steps}.", code="fit.steps")
-    autoencoder.check(data[..., :2, :])
-    parameters = [p for p in autoencoder.parameters() if p.requires_grad]
-    return Fit(
+    return Run(
         autoencoder=autoencoder,
-        batches=Batches(data, batch_size, seeds),
+        batches=batches,
         steps=steps,
-        optimizer=optimizer or torch.optim.Adam(parameters, lr=lr, fused=True),
-        schedules=(lr_schedule, beta),
+        optimizer=_optimizer(autoencoder, optimizer, lr),
+        lr_schedule=_schedule(lr_schedule),
+        beta=_schedule(beta),
         elbo=elbo or ClosedFormELBO(),
         clip=clip,
     )
 
 
-class Fit:
-    """A training run, made by :func:`fit`: an iterator of records, and ``run()``.
+def _schedule(value: Schedule | float) -> Schedule:
+    return value if callable(value) else Constant(value)
 
-    Attributes:
-        failed: ``{replica: step}`` of replicas frozen because they became non-finite.
-    """
 
-    def __init__(self, *, autoencoder, batches, steps, optimizer, schedules, elbo, clip) -> None:
-        self.autoencoder, self.batches, self.steps = autoencoder, batches, steps
-        self.optimizer, self.elbo, self.clip = optimizer, elbo, clip
-        self.lr_schedule, self.beta = schedules
-        self.failed: dict[int, int] = {}
-        self._base_lr = [group["lr"] for group in optimizer.param_groups]
-        self._stacked = autoencoder.W_dec.dim() > 2
-        device = autoencoder.W_dec.device
-        self._noise = noise_from([stream(s, NOISE, device) for s in batches.seeds])
-        self._projected = autoencoder.projected()
-        shape = (len(batches.seeds),) if self._stacked else ()
-        self._finite = torch.ones(shape, dtype=torch.bool, device=device)
-
-    def __iter__(self) -> Iterator[StepRecord]:
-        for step in range(self.steps):
-            yield self._step(step)
-
-    def run(self, *, every: int = 1, progress: bool = True) -> list[dict]:
-        """All steps, behind a progress bar on stderr; records of every ``every``-th and the last.
-
-        Warns of posterior collapse (``CollapseWarning``) when it ends.
-        """
-        kept = []
-        bar = tqdm(self, total=self.steps, disable=None if progress else True, mininterval=0.5)
-        for record in bar:
-            if record.step % every == 0 or record.step == self.steps - 1:
-                kept.append(record.to_dict())
-                bar.set_postfix_str(f"nats/row {record.loss.mean():.4g}", refresh=False)
-        self.check_collapse()
-        return kept
-
-    def _step(self, step: int) -> StepRecord:
-        x = self.autoencoder.normalizer(self.batches(step))
-        for group, base in zip(self.optimizer.param_groups, self._base_lr, strict=True):
-            group["lr"] = base * self.lr_schedule(step)
-        model, guide = self.autoencoder.model, self.autoencoder.guide
-        beta = self.beta(step)
-        with pyro.validation_enabled(False), self._noise, scale_latents(beta):
-            terms = self.elbo.site_terms(model, guide, x)
-        per_row = {
-            name: (term.sum(-1) if term.dim() else term) / x.shape[-2]
-            for name, term in terms.items()
-        }
-        loss = sum(per_row.values())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.sum().backward()
-        self._update(step, loss.detach())
-        return StepRecord(step, beta, {name: term.detach() for name, term in per_row.items()})
-
-    def _update(self, step: int, loss: Tensor) -> None:
-        for module in self._projected:
-            module.project_gradient()
-        norm = self._gradient_norm()
-        self._finite &= (loss + norm).isfinite()
-        if not bool(self._finite.all()):  # the step's one read by the host
-            self._freeze(step, loss)
-        if self.clip < math.inf:
-            factor = (self.clip / norm).clamp(max=1.0).nan_to_num(nan=0.0)
-            for p in self._leaves():
-                p.grad.mul_(factor.view(-1, *[1] * (p.dim() - 1)) if self._stacked else factor)
-        self.optimizer.step()
-        for module in self._projected:
-            module.project()
-
-    def _leaves(self) -> list[Tensor]:
-        return [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
-
-    def _gradient_norm(self) -> Tensor:
-        grads = [p.grad for p in self._leaves()]
-        if not self._stacked:
-            return torch.nn.utils.get_total_norm(grads)
-        return torch.stack([g.flatten(1).square().sum(-1) for g in grads]).sum(0).sqrt()
-
-    def _freeze(self, step: int, loss: Tensor) -> None:
-        """Stop what is not finite where it was: a plain run raises, a replica no longer moves."""
-        if not self._stacked:
-            self.optimizer.zero_grad(set_to_none=True)
-            raise NonFiniteLossError(
-                f"the loss or its gradient is not finite at step {step}: got {loss.item()} nats "
-                f"per row. Parameters are those of step {step - 1}. Lower lr or set clip.",
-                code="loss.nonfinite",
-                context={"step": step, "loss": loss.item()},
+def _check_settings(*, steps, lr, clip, beta, lr_schedule) -> None:
+    wrong = {
+        "steps": (steps, steps >= 0),
+        "lr": (lr, lr is None or 0 < lr < math.inf),
+        "clip": (clip, clip > 0),
+        "beta": (beta, callable(beta) or 0 <= beta < math.inf),
+        "lr_schedule": (lr_schedule, callable(lr_schedule) or 0 <= lr_schedule < math.inf),
+    }
+    for name, (value, possible) in wrong.items():
+        if not possible:
+            raise ConfigError(
+                f"{name} cannot be {value}: expected a finite number, lr and clip above 0, the "
+                "others at least 0 (clip may be infinite).",
+                code="fit.setting",
+                context={name: value},
             )
-        for replica in (~self._finite).nonzero().flatten().tolist():
-            if replica not in self.failed:
-                self.failed[replica] = step
-                message = f"replica {replica} is not finite at step {step}; frozen as it was before"
-                warnings.warn(message, NonFiniteWarning, stacklevel=4)
-        for p in self._leaves():
-            keep = self._finite.view(-1, *[1] * (p.dim() - 1))
-            p.grad.copy_(torch.where(keep, p.grad, 0.0))
-            if "exp_avg" in self.optimizer.state[p]:  # no momentum, no move
-                self.optimizer.state[p]["exp_avg"].mul_(keep)
 
-    @torch.no_grad()
-    def check_collapse(self) -> None:
-        """Warn (``CollapseWarning``) if over 90 % of the latents say nothing about their input."""
-        q = self.autoencoder.posterior(self.batches(0))["z"]
-        units = active_units(q.mean, q.variance) / q.event_shape[0]
-        if bool(q.variance.any()) and bool((units < 0.1).any()):  # a point cannot collapse
-            share = ", ".join(f"{100 * u:.0f} %" for u in units.reshape(-1).tolist())
-            warnings.warn(
-                f"posterior collapse: {share} of latents are active. Warm β up (LinearWarmup), "
-                "lower the noise, or use FreeBitsELBO.",
-                CollapseWarning,
-                stacklevel=3,
-            )
+
+def _check_replicas(autoencoder: Autoencoder, data: Tensor, seeds: tuple[int, ...]) -> None:
+    replicas = num_replicas(autoencoder)
+    if len(seeds) != max(1, replicas):
+        raise ConfigError(
+            f"{max(1, replicas)} models need as many seeds: got {len(seeds)}.", code="fit.seeds"
+        )
+    if data.dim() == 3 and not replicas:
+        raise ShapeError(
+            f"one model takes data (rows, d): got {tuple(data.shape)}. Stack replicas with "
+            "priors.replicas.stack for a data set each.",
+            code="data.replicas",
+        )
+
+
+def _check_pair(autoencoder: Autoencoder, x: Tensor) -> None:
+    """Prior, posterior and decoder agree on the latents: else they would broadcast in silence."""
+    sites = autoencoder.posterior(x)
+    found = {"prior": autoencoder.model.prior().event_shape[0]}
+    found |= {"decoder": autoencoder.model.decoder.latents}
+    if "z" in sites:
+        found |= {"posterior": sites["z"].event_shape[0]}
+    if len(set(found.values())) > 1:
+        raise ConfigError(
+            f"prior, posterior and decoder have different numbers of latents: got {found}, "
+            "expected one number.",
+            code="pair.latents",
+            context=found,
+        )
+
+
+def _optimizer(
+    autoencoder: Autoencoder, given: torch.optim.Optimizer | None, lr: float | None
+) -> torch.optim.Optimizer:
+    parameters = [p for p in autoencoder.parameters() if p.requires_grad]
+    if given is None and parameters:
+        return torch.optim.Adam(parameters, lr=1e-3 if lr is None else lr, fused=True)
+    refused = lr is not None or num_replicas(autoencoder) or isinstance(given, torch.optim.LBFGS)
+    if given is None or refused:
+        raise ConfigError(
+            f"cannot train: got {given!r} and lr={lr} for {len(parameters)} trainable tensors. "
+            "Expected something to train, and either lr or one model's first-order optimiser.",
+            code="fit.optimizer",
+        )
+    return given

@@ -15,12 +15,12 @@ from priors import BlockDiagonalPrior, CholeskyPrior, Graph, GraphLaplacianPrior
 from priors.log_determinant import Omitted
 
 LATENTS, ROWS, NEIGHBOURS, BLOCK = 16384, 2048, 16, 64
-EDGE_ROWS = 256  # of the edge list, which holds rows × edges numbers
+EDGE_ROWS = 1024  # of the edge list, which holds rows × edges numbers
 DENSE = 2048
 
 
 def neighbour_graph(latents: int = LATENTS) -> Graph:
-    """Every node joined to 16 others, named at random: no locality that a cache could profit from."""
+    """Every node joined to 16 others, named at random: no locality for a cache to profit from."""
     generator = torch.Generator().manual_seed(0)
     name = torch.randperm(latents, generator=generator)
     step = 1 + torch.randperm(latents // 2 - 1, generator=generator)[: NEIGHBOURS // 2]
@@ -85,7 +85,7 @@ def graph_row() -> list[Result | Skipped]:
             "graph": backward(lambda *at: closed_form(prior, *at), some),
             "edge list": backward(edge_list(graph), some),
         },
-        rounds=3,
+        rounds=2,
     )
     return [
         slowdown(

@@ -1,4 +1,4 @@
-"""Print how far resident memory rises in one graph KL, forward and backward, per ``B·K`` numbers."""
+"""Print by how many times ``B·K`` numbers memory rises in one graph KL, forward and backward."""
 
 from pathlib import Path
 

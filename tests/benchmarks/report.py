@@ -14,8 +14,8 @@ HEAD = """\
 Written by `python tests/benchmarks --out docs/benchmarks.md{flag}`; no number is typed by hand.
 
 Every line is a ratio of two contestants in one process on one pinned thread, float32, taken in
-turn after a warm-up: the median over rounds, its quartiles, and the ratio of the fastest calls. Times are
-CPU time, so that a busy neighbour does not count. {allocator}
+turn after a warm-up: the median over rounds, its quartiles, and the ratio of the fastest calls.
+Times are CPU time, so that a busy neighbour does not count. {allocator}
 
 Machine: {machine}.
 

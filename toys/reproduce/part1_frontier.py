@@ -91,11 +91,14 @@ def matched_tables(key: tuple[str, str], rows: Sequence[dict]) -> Iterable[Table
     data, size = key
     seeds = sorted({row["seed"] for row in rows})
     for case in dict.fromkeys(row["case"] for row in rows):
-        lines = []
-        for name in SWEPT:
-            found = select(rows, case=case, arm=name)
-            cells = {f"L0 = {l0:g}": cell_at(found, seeds, l0) for l0 in COMMON}
-            lines.append({"data": data, "K": size, "case": case, "arm": ARMS[name].label} | cells)
+        found = {name: select(rows, case=case, arm=name) for name in SWEPT}
+        cells = {l0: {name: cell_at(found[name], seeds, l0) for name in SWEPT} for l0 in COMMON}
+        reached = [l0 for l0 in COMMON if any(cells[l0].values())]
+        lines = [
+            {"data": data, "K": size, "case": case, "arm": ARMS[name].label}
+            | {f"L0 = {l0:g}": cells[l0][name] for l0 in reached}
+            for name in SWEPT
+        ]
         yield Table(f"MSE at matched L0, {case}, {size}; {FAMILY[data]}", lines)
 
 

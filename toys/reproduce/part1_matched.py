@@ -8,7 +8,7 @@ from toys.reproduce.part1_tables import select
 from toys.reproduce.part1_verdicts import Pair
 from toys.reproduce.tables import Interval, interval
 
-COMMON = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+COMMON = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 18.0, 20.0)
 
 Point = tuple[float, float]  # (L0, MSE)
 

@@ -1,10 +1,14 @@
 """Part 1's tables: the document's shape beside its numbers, and every arm's metrics."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+import torch
+
 from toys.reproduce import part1_document as document
 from toys.reproduce.part1_arms import ARMS
+from toys.reproduce.part1_runs import problem
 from toys.reproduce.tables import Interval, Table, interval
 
 METRICS = ("mse", "l0", "kl", "mcc", "dead", "nelbo")
@@ -78,8 +82,22 @@ def metric_table(rows: Rows, data: str, metric: str) -> Table:
         found = select(rows, arm=rows[0]["arm"], strength=rows[0]["strength"])
         chance = {c: cell(select(found, case=c), "mcc_chance") for c in cases}
         lines.append({"arm": "chance: random unit atoms"} | chance)
+    if (metric, data) == ("nelbo", "gaussian"):
+        names = {case: select(rows, case=case, arm=rows[0]["arm"]) for case in cases}
+        exact = {
+            c: interval(_entropy(c, row["seed"]) for row in found) for c, found in names.items()
+        }
+        lines.append({"arm": "bound: entropy of the data"} | exact)
     lines = [line for line in lines if any(line[case] is not None for case in cases)]
     return Table(f"{TITLES[metric]}; {FAMILY[data]}", lines)
+
+
+def _entropy(case: str, seed: int) -> float:
+    """Nats per row of a dense Gaussian case: the least any negative ELBO can be, in expectation."""
+    toy = problem("gaussian", case, seed).toy
+    mixing = toy.law.factor.mT @ toy.dictionary.double()
+    covariance = mixing.mT @ mixing + toy.noise**2 * torch.eye(mixing.shape[1], dtype=torch.float64)
+    return 0.5 * torch.logdet(2 * math.pi * math.e * covariance).item()
 
 
 def label(arm: str, strength: float) -> str:

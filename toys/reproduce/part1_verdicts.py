@@ -155,7 +155,7 @@ def a26(pairs: Sequence[Pair], name: str = "A26") -> Claim:
     """Learned Cholesky against a prior without correlations."""
     return Claim(
         name,
-        "Learning a full covariance outperforms an unstructured (isotropic) prior.",
+        "Learning a full covariance outperforms an unstructured prior.",
         "lower MSE at no more than 5 % more active latents, in every case"
         if _as_run(pairs)
         else "lower MSE at equal L0, in every case",

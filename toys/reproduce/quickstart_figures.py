@@ -130,26 +130,29 @@ def correlations(results: Results, found: Structure) -> Picture:
         for arm in results.arms
         if arm not in (L1, "isotropic")
     }
-    drawn = Figure(figsize=(15, 3.2), layout="constrained")
-    for ax, (name, matrix) in zip(drawn.subplots(1, len(shown)), shown.items(), strict=True):
+    drawn = Figure(figsize=(12, 7.6), layout="constrained")
+    axes = drawn.subplots(2, 3).flatten()
+    axes[-1].set_axis_off()
+    for ax, (name, matrix) in zip(axes, shown.items(), strict=False):
         plots.correlation_heatmap(ax, matrix, labels=found.labels, limit=1.0).set_title(
             name, fontsize="medium"
         )
     caption = (
         "Correlations over latents, put in order of the blocks (framed): of codes, which made the "
-        "graph and the blocks, and of the priors after training. Medians off the diagonal: "
-        + ", ".join(f"{name} {median_off_diagonal(m):.2f}" for name, m in shown.items())
-        + ". A learned prior whose median is far from 0 has learned one shift common to all "
-        "latents, not who fires with whom: its mean is held fixed."
+        "graph and the blocks, and of the priors after training. Medians over pairs in a block: "
+        + ", ".join(f"{name} {median_within(m, found.labels):.2f}" for name, m in shown.items())
+        + ". A learned prior whose median is near 1 has learned one shift common to all "
+        "latents of a block, not who fires with whom: its mean is held fixed."
     )
     order = plots.block_order(found.labels)
     data = {name: _rounded(matrix[order][:, order]) for name, matrix in shown.items()}
     return Picture("correlations", caption, drawn, {"order": order.tolist(), "matrices": data})
 
 
-def median_off_diagonal(matrix: torch.Tensor) -> float:
-    """Median of all entries but the diagonal's."""
-    return float(matrix[~torch.eye(len(matrix), dtype=torch.bool)].median())
+def median_within(matrix: torch.Tensor, labels: torch.Tensor) -> float:
+    """Median of the entries of different latents of one block."""
+    pairs = (labels[:, None] == labels) & ~torch.eye(len(labels), dtype=torch.bool)
+    return float(matrix[pairs].median())
 
 
 def _rounded(matrix: torch.Tensor) -> list[list[float]]:

@@ -43,7 +43,8 @@ def write(found: Found, options: argparse.Namespace, begun: float) -> tuple[dict
         table.write(out / "tables", stem)
     pictures = list(all_pictures(found.results, found.plan.structure, found.heldout, found.toys))
     images = {picture.stem: _save(picture, out / "figures") for picture in pictures}
-    page = html.page("vsae quickstart", sections(found.results, tables, pictures, images))
+    title = "vsae quickstart" + (" (smoke run: sizes too small to mean anything)" * options.smoke)
+    page = html.page(title, sections(found.results, tables, pictures, images))
     (out / "report.html").write_text(page, encoding="utf-8")
     result = {
         "reproduction": "quickstart",

@@ -14,6 +14,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("folder", type=Path, help="written by vsae train or vsae.save")
     p.add_argument("data", help=".npy or .safetensors (rows, d), or a source: stories260K")
+    p.add_argument(
+        "--threshold",
+        type=float,
+        default=0.0,
+        help="tau above which a code is active; Gaussian codes without relu are never zero",
+    )
     p.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return p
 
@@ -27,7 +33,7 @@ def main(argv: list[str]) -> int:
 
     autoencoder = load(options.folder)
     data = read_activations(options.data).to(autoencoder.W_dec.dtype)
-    found = measure(autoencoder, data)
+    found = measure(autoencoder, data, threshold=options.threshold)
     if options.json:
         print(json.dumps({"ok": True, "folder": str(options.folder), "metrics": found}))
     else:
@@ -35,25 +41,40 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def measure(autoencoder, data) -> dict[str, float]:
+def measure(autoencoder, data, *, threshold: float = 0.0) -> dict[str, float]:
     """Metrics of the posterior-mean code over all rows, and the ELBO (nats/row, raw units).
 
-    The ELBO takes one noise draw per row, from a fixed seed.
+    Batch by batch: codes of all rows at once need not fit. The ELBO takes one noise draw per row,
+    from a fixed seed.
     """
     import torch
 
     from vsae import metrics, noise_from
 
-    with torch.no_grad():
-        codes = torch.cat([autoencoder.encode(part) for part in data.split(4096)])
-        mean = torch.cat([autoencoder.decode(part) for part in codes.split(4096)])
-        with noise_from([torch.Generator(data.device).manual_seed(0)]):
-            elbo = sum(autoencoder.elbo(part).double() * len(part) for part in data.split(4096))
+    squared = count = elbo = 0.0
+    fired = torch.zeros(len(autoencoder.W_dec), dtype=torch.bool)
+    with torch.no_grad(), noise_from([torch.Generator(data.device).manual_seed(0)]):
+        for x in data.split(4096):
+            codes = autoencoder.encode(x)
+            squared += metrics.mse(x, autoencoder.decode(codes)).item() * x.numel()
+            count += metrics.l0(codes, threshold=threshold).item() * len(x)
+            fired |= (codes.abs() > threshold).any(0)
+            elbo += autoencoder.elbo(x).item() * len(x)
+    centre = data.mean(0, dtype=torch.float64).to(data.dtype)
+    variance = metrics.mse(data, centre.expand_as(data)).item()
     return {
-        "mse": metrics.mse(data, mean).item(),
-        "explained_variance": metrics.explained_variance(data, mean).item(),
-        "l0": metrics.l0(codes).item(),
-        "dead_fraction": metrics.dead_fraction(codes).item(),
-        "elbo_nats_per_row": elbo.item() / len(data),
+        "mse": squared / data.numel(),
+        "explained_variance": _explained(squared / data.numel(), variance),
+        "l0": count / len(data),
+        "dead_fraction": 1 - fired.double().mean().item(),
+        "elbo_nats_per_row": elbo / len(data),
         "rows": len(data),
     }
+
+
+def _explained(error: float, variance: float) -> float:
+    from vsae.errors import DataError
+
+    if not variance > 0:
+        raise DataError("all rows are equal: nothing to explain.", code="metrics.no_variance")
+    return 1 - error / variance

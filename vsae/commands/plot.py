@@ -18,6 +18,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _whole_lines(text: str) -> list[str]:
+    """The lines of a file that a run may still be writing: the last one may be torn."""
+    return [line for line in text.split("\n")[:-1] if line]
+
+
 def main(argv: list[str]) -> int:
     """Write the figure and print where it is."""
     options = parser().parse_args(argv)
@@ -30,10 +35,10 @@ def main(argv: list[str]) -> int:
     records = options.folder / "metrics.jsonl"
     if not records.is_file():
         raise DataError(f"{records} does not exist: expected a run folder.", code="plot.missing")
-    rows = [json.loads(line) for line in records.read_text().splitlines() if line.endswith("}")]
+    rows = [json.loads(line) for line in _whole_lines(records.read_text())]
     figure = Figure(figsize=(6, 4), layout="constrained")
     plots.training_curves(figure.add_subplot(), rows)
     out = options.out or options.folder / "training.png"
-    figure.savefig(out, dpi=150)
+    figure.savefig(out, dpi=150, format="png")
     print(json.dumps({"ok": True, "figure": str(out)}) if options.json else out)
     return 0

@@ -3,6 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from vsae.errors import DataError
+
 
 def mse(x: Float[Tensor, "*batch rows d"], mean: Float[Tensor, "*batch rows d"]) -> Tensor:
     r"""Mean squared error per *neuron*, :math:`\frac1{Nd}\lVert X - \hat X\rVert_F^2`, raw units.
@@ -29,7 +31,14 @@ def explained_variance(
     """
     x = x.double()
     residual = (x - mean.double()).square().sum((-2, -1))
-    return 1 - residual / (x - x.mean(-2, keepdim=True)).square().sum((-2, -1))
+    total = (x - x.mean(-2, keepdim=True)).square().sum((-2, -1))
+    if not bool((total > 0).all()):
+        raise DataError(
+            "explained variance of rows that do not vary: got total variance 0 from "
+            f"{x.shape[-2]} rows.",
+            code="metrics.no_variance",
+        )
+    return 1 - residual / total
 
 
 def loss_recovered(clean: float, replaced: float, ablated: float) -> float:
@@ -40,6 +49,10 @@ def loss_recovered(clean: float, replaced: float, ablated: float) -> float:
         >>> loss_recovered(clean=2.0, replaced=2.5, ablated=4.0)
         0.75
     """
+    if ablated == clean:
+        raise DataError(
+            f"the ablation costs nothing: got ablated = clean = {clean}.", code="metrics.no_gap"
+        )
     return (ablated - replaced) / (ablated - clean)
 
 
@@ -51,4 +64,8 @@ def kl_recovered(replaced: float, ablated: float) -> float:
         >>> kl_recovered(replaced=0.5, ablated=2.0)
         0.75
     """
+    if not ablated > 0:
+        raise DataError(
+            f"the ablation changes nothing: got divergence {ablated}.", code="metrics.no_gap"
+        )
     return 1 - replaced / ablated

@@ -7,10 +7,21 @@ from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from vsae.batches import check_finite
+from vsae.errors import ShapeError
+
 
 def _cosines(atoms: Tensor, features: Tensor) -> Tensor:
+    if atoms.dim() != 2 or features.dim() != 2 or atoms.shape[1] != features.shape[1]:
+        raise ShapeError(
+            f"atoms and features must be (K, d) and (F, d): got {tuple(atoms.shape)} and "
+            f"{tuple(features.shape)}.",
+            code="recovery.shape",
+        )
     unit = torch.nn.functional.normalize
-    return (unit(atoms.double(), dim=-1) @ unit(features.double(), dim=-1).mT).abs()
+    cosines = unit(atoms.detach().double(), dim=-1) @ unit(features.detach().double(), dim=-1).mT
+    check_finite(cosines)
+    return cosines.abs()
 
 
 def mean_correlation_coefficient(

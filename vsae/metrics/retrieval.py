@@ -8,7 +8,8 @@ from vsae.errors import ShapeError
 
 
 def _check(scores: Tensor, relevance: Tensor, k: int) -> None:
-    if scores.shape != relevance.shape or not 0 < k < scores.shape[-1]:
+    square = scores.dim() == 2 and scores.shape[0] == scores.shape[1]
+    if not square or scores.shape != relevance.shape or not 0 < k < len(scores):
         raise ShapeError(
             f"retrieval needs two (N, N) matrices and 0 < k < N: got {tuple(scores.shape)}, "
             f"{tuple(relevance.shape)} and {k=}.",

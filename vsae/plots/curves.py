@@ -15,7 +15,7 @@ def training_curves(ax: Axes, records: Records, *, metrics: Sequence[str] | None
 
     Args:
         ax: Where to draw.
-        records: Of :meth:`vsae.training.Fit.run`, or the lines of a ``metrics.jsonl``.
+        records: Of :meth:`vsae.run.Run.run`, or the lines of a ``metrics.jsonl``.
         metrics: Names as in the metrics files; those beginning with ``elbo/`` if ``None``, in nats
             per row: ``elbo/loss`` = ``elbo/x`` (−log p(x|z)) + ``elbo/z`` (β KL).
 

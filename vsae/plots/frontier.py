@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from vsae.plots.numbers import require_finite
 
@@ -65,8 +66,16 @@ def pareto_frontier(
             capsize=2,
             label=name,
         )
-    ax.set_xscale("log")
+    _plain_log_scale(ax)
     ax.set_xlabel("L0: mean active latents per row")
     ax.set_ylabel(label)
     ax.legend(fontsize="small")
     return ax
+
+
+def _plain_log_scale(ax: Axes) -> None:
+    """1, 2, 5, 10, 20 … as people write them, instead of powers of ten."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
