@@ -72,7 +72,7 @@ def constants() -> dict:
         "latents": LATENTS,
         "hidden": part1_arms.HIDDEN,
         "noise": part1_arms.NOISE,
-        "alpha_at_beta_1": part1_arms.alpha(1.0),
+        "alpha_at_beta_1": round(part1_arms.alpha(1.0), 12),
         "prior_mean": part1_arms.LOC,
         "threshold_linear": part1_arms.THRESHOLD,
         "l1": ARMS["l1"].strength,

@@ -52,5 +52,5 @@ def bars(
 def _limits(values: list[float], references: list[float]) -> tuple[float, float]:
     """Room for the numbers beside the bars; zero is always shown, for lengths to mean something."""
     low, high = min(0.0, *values, *references), max(0.0, *values, *references)
-    room = 0.22 * (high - low)
+    room = 0.3 * (high - low)
     return low - room * (low < 0), high + room
