@@ -62,7 +62,9 @@ class SphericalNormal(TorchDistribution):
             self._validate_sample(value)
         log = torch.log if isinstance(self.scale, Tensor) else math.log
         constant = log(self.scale) + 0.5 * math.log(2 * math.pi)
-        loc, value = torch.broadcast_tensors(self.loc, value)
+        loc = self.loc
+        if loc.shape != value.shape:  # mse_loss wants equal shapes, and broadcasting is slow
+            loc, value = torch.broadcast_tensors(loc, value)
         distance = F.mse_loss(loc, value, reduction="none").sum(-1)  # one pass each way
         return distance * (-0.5 / self.scale**2) - self.event_shape[0] * constant
 
