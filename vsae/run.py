@@ -128,7 +128,8 @@ class Run:
             sites = self.elbo.site_terms(self.autoencoder.model, self.autoencoder.guide, x)
         terms = per_row(sites, x.shape[-2])
         loss = sum(terms.values())
-        self.optimizer.zero_grad(set_to_none=True)
+        for p in self._leaves:
+            p.grad = None
         loss.sum().backward()
         self._update(step, loss.detach(), sites)
         return StepRecord(step, beta, {name: term.detach() for name, term in terms.items()})
