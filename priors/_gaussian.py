@@ -8,6 +8,7 @@ from jaxtyping import Float
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import (
+    Distribution,
     Independent,
     LowRankMultivariateNormal,
     MultivariateNormal,
@@ -17,6 +18,7 @@ from torch.distributions import (
 )
 
 from priors.diagonal_forms import diagonal_sums
+from priors.errors import ConfigError
 
 
 class AbstractPrecision(ABC):
@@ -126,6 +128,16 @@ class PrecisionNormal(TorchDistribution):
         return self.loc + self.precision.unwhiten(noise)
 
 
+def _check_latents(q: Distribution, p: PrecisionNormal) -> None:
+    if q.event_shape != p.event_shape:
+        raise ConfigError(
+            f"a posterior of {tuple(q.event_shape)} latents and a prior of {tuple(p.event_shape)}: "
+            "expected the same, a broadcast KL would be wrong.",
+            code="prior.event_shape",
+            context={"posterior": tuple(q.event_shape), "prior": tuple(p.event_shape)},
+        )
+
+
 def _kl(trace: Tensor, loc: Tensor, half_logdet: Tensor, p: PrecisionNormal) -> Tensor:
     """``½[tr ΛΣ + (μ-m)ᵀΛ(μ-m) - K - log det Λ] - ½ log det Σ``."""
     logdet = p.precision.logdet().to(loc.dtype)
@@ -143,12 +155,14 @@ def _trace(factor: Float[Tensor, "*rows K J"], p: PrecisionNormal) -> Float[Tens
 def _kl_diagonal(q: Independent, p: PrecisionNormal) -> Tensor:
     if not isinstance(q.base_dist, Normal) or q.reinterpreted_batch_ndims != 1:
         raise NotImplementedError
+    _check_latents(q, p)
     trace, half_logdet = diagonal_sums(q.base_dist.scale, p.precision.diagonal())
     return _kl(trace, q.base_dist.loc, half_logdet, p)
 
 
 @register_kl(MultivariateNormal, PrecisionNormal)
 def _kl_full(q: MultivariateNormal, p: PrecisionNormal) -> Tensor:
+    _check_latents(q, p)
     factor = q.scale_tril
     half_logdet = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return _kl(_trace(factor, p), q.loc, half_logdet, p)
@@ -156,12 +170,16 @@ def _kl_full(q: MultivariateNormal, p: PrecisionNormal) -> Tensor:
 
 @register_kl(LowRankMultivariateNormal, PrecisionNormal)
 def _kl_low_rank(q: LowRankMultivariateNormal, p: PrecisionNormal) -> Tensor:
+    _check_latents(q, p)
     factor, diagonal = q.cov_factor, q.cov_diag  # Σ = WWᵀ + D
     trace = _trace(factor, p) + (diagonal * p.precision.diagonal()).sum(-1)
     # log det Σ = log det D + log det(I + VᵀV), V = D^-½W, from the triangle of [V; I] = QR: the
     # product VᵀV would have the square of its condition number.
     whitened = factor / diagonal.sqrt().unsqueeze(-1)
-    identity = torch.eye(factor.shape[-1]).to(factor).expand(*factor.shape[:-2], -1, -1)
+    rank = factor.shape[-1]
+    identity = torch.eye(rank, dtype=factor.dtype, device=factor.device).expand(
+        *factor.shape[:-2], -1, -1
+    )
     triangle = torch.linalg.qr(torch.cat([whitened, identity], -2)).R
     half_logdet = triangle.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
     half_logdet = half_logdet + 0.5 * diagonal.log().sum(-1)

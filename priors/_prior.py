@@ -1,7 +1,6 @@
 """What every Gaussian prior shares: a mean, fixed or learned, and a precision made when called."""
 
-import math
-from abc import ABC, abstractmethod
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +11,22 @@ from priors.errors import ConfigError
 
 def check_dim(dim: int) -> int:
     """``dim`` if it can be a number of latents."""
-    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+    if isinstance(dim, bool) or not isinstance(dim, Integral) or dim < 1:
         raise ConfigError(
             f"a prior needs at least one latent: got dim={dim!r}, expected an int >= 1.",
             code="prior.bad_dim",
             context={"dim": dim},
         )
-    return dim
+    return int(dim)
 
 
 def check_positive(name: str, value: float) -> float:
-    """``value`` if it is positive and finite, as every scale must be."""
-    if not (value > 0 and math.isfinite(value)):
+    """``value`` if it is positive and finite, as every scale must be, in float32 too."""
+    limits = torch.finfo(torch.float32)
+    if not limits.tiny <= value <= limits.max:
         raise ConfigError(
-            f"{name} must be positive and finite: got {value!r}.",
+            f"{name} must be positive and finite in float32: got {value!r}, expected "
+            f"{limits.tiny:.3g} to {limits.max:.3g}.",
             code=f"prior.bad_{name}",
             context={name: value},
         )
@@ -40,7 +41,7 @@ def register(module: nn.Module, name: str, value: Tensor, *, learnable: bool) ->
         module.register_buffer(name, value)
 
 
-class AbstractGaussianPrior(nn.Module, ABC):
+class AbstractGaussianPrior(nn.Module):
     """A module whose call is a :class:`PrecisionNormal`; a subclass says what its precision is.
 
     Args:
@@ -49,32 +50,57 @@ class AbstractGaussianPrior(nn.Module, ABC):
             ``nn.Parameter`` of shape ``(K,)`` is learned.
 
     Raises:
-        ConfigError: ``prior.bad_dim``; ``prior.bad_loc`` for a mean of another shape or not finite.
+        ConfigError: ``prior.bad_dim``; ``prior.bad_loc`` for a mean of another shape, not finite or
+            not of floats; ``prior.dtype``, when called, for 16-bit parameters.
     """
+
+    # No ABC: its metaclass would clash with PyroModule's in ``PyroModule[IsotropicPrior]``.
 
     def __init__(self, dim: int, loc: float | Tensor = 0.0) -> None:
         super().__init__()
         self.dim = check_dim(dim)
-        self.centred = not isinstance(loc, Tensor) and loc == 0.0
         loc = loc if isinstance(loc, Tensor) else torch.full((dim,), float(loc))
-        if loc.shape != (dim,) or not loc.isfinite().all():
+        if loc.shape != (dim,) or not loc.is_floating_point() or not loc.isfinite().all():
             raise ConfigError(
-                f"loc must be finite and one number per latent: got shape {tuple(loc.shape)} and "
-                f"{int((~loc.isfinite()).sum())} non-finite entries, expected ({dim},).",
+                f"loc must be finite floats, one per latent: got {loc.dtype} of shape "
+                f"{tuple(loc.shape)} and {int((~loc.isfinite()).sum())} non-finite entries, "
+                f"expected ({dim},).",
                 code="prior.bad_loc",
                 context={"shape": tuple(loc.shape), "dim": dim},
             )
         if isinstance(loc, nn.Parameter):
             self.loc = loc
         else:
-            self.register_buffer("loc", loc)
+            self.register_buffer("loc", loc.detach().to(torch.get_default_dtype(), copy=True))
+        self._seen: tuple | None = None
 
-    @abstractmethod
     def precision(self) -> AbstractPrecision:
-        """The structure at the present parameters."""
+        """The structure at the present parameters; *a subclass defines it*."""
+        raise NotImplementedError(f"{type(self).__name__} defines no precision()")
 
     def forward(self) -> PrecisionNormal:
-        return PrecisionNormal(self.loc, self.precision(), centred=self.centred)
+        if self.loc.dtype in (torch.float16, torch.bfloat16):
+            raise ConfigError(
+                f"a prior of {self.loc.dtype}: expected float32 or float64, log-determinants being "
+                "small differences of large numbers. Keep it out of .half() and .bfloat16().",
+                code="prior.dtype",
+            )
+        return PrecisionNormal(self.loc, self.precision(), centred=self._centred())
+
+    def _centred(self) -> bool:
+        """Whether the mean is fixed at 0, as it is now: it may have been loaded or assigned."""
+        if isinstance(self.loc, nn.Parameter) or torch.compiler.is_compiling():
+            return False
+        if (
+            self._seen is None
+            or self._seen[0] is not self.loc
+            or self._seen[1] != self.loc._version
+        ):
+            self._seen = (self.loc, self.loc._version, not bool(self.loc.any()))
+        return self._seen[2]
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_seen": None}  # a copy looks again
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

@@ -10,10 +10,11 @@ def flat_rows(z: Tensor, replicas: int | None) -> tuple[Tensor, Size]:
     Also the shape that :func:`unflat_rows` needs. Fewer dimensions are broadcast first.
     """
     if replicas is None:
-        return z.reshape(1, -1, z.shape[-1]), z.shape[:-1]
+        return z.reshape(1, z.shape[:-1].numel(), z.shape[-1]), z.shape[:-1]
     z = z.expand(torch.broadcast_shapes(z.shape, (replicas, 1, z.shape[-1])))
     rows = z.movedim(-3, 0)
-    return rows.reshape(replicas, -1, z.shape[-1]), rows.shape[:-1]
+    count = rows.shape[1:-1].numel()
+    return rows.reshape(replicas, count, z.shape[-1]), rows.shape[:-1]
 
 
 def unflat_rows(values: Tensor, shape: Size, replicas: int | None) -> Tensor:

@@ -38,11 +38,11 @@ class BlockFactors:
             return (split @ self.scaled()).square().sum((1, 3))
         # Latents first, so that looking up (and its gradient) moves whole contiguous rows.
         offset = torch.arange(replicas, device=rows.device).view(-1, 1, 1) * rows.shape[-1]
-        table = rows.transpose(1, 2).reshape(-1, rows.shape[1])
+        table = rows.transpose(1, 2).reshape(rows.shape[0] * rows.shape[2], rows.shape[1])
         split = table.index_select(0, (self.index + offset).flatten())
         factors = self.scaled().mT.flatten(0, 1)
-        white = factors @ split.view(replicas * blocks, size, -1)
-        return white.square().sum(1).view(replicas, blocks, -1).sum(1)
+        white = factors @ split.view(replicas * blocks, size, rows.shape[1])
+        return white.square().sum(1).view(replicas, blocks, rows.shape[1]).sum(1)
 
     def unwhiten(self, noise: Float[Tensor, "R N K"]) -> Float[Tensor, "R N nm"]:
         split = noise.gather(-1, self.index.flatten(1).unsqueeze(1).expand(-1, noise.shape[1], -1))
@@ -111,7 +111,8 @@ class BlockGroup(nn.Module):
         self.strict_lower = nn.Parameter(torch.zeros(*index.shape, size))
 
     def forward(self) -> BlockFactors:
-        identity = torch.eye(self.index.shape[-1]).to(self.strict_lower)
+        like = {"dtype": self.strict_lower.dtype, "device": self.strict_lower.device}
+        identity = torch.eye(self.index.shape[-1], **like)
         unit = (self.strict_lower.tril(-1) + identity) * self.valid.unsqueeze(-1)
         tensors = (self.index, self.valid, unit, self.log_diagonal)
         if self.index.dim() == 2:

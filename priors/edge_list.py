@@ -217,6 +217,11 @@ def undirected(
     directed: DirectedWeights, symmetrize: Symmetrize
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], EdgeReport]:
     """One weight per pair by the named policy, zero weights dropped: edges, weights, report."""
+    if symmetrize not in _POLICIES:
+        raise GraphError(
+            f"unknown symmetrize: got {symmetrize!r}, expected one of {sorted(_POLICIES)}.",
+            code="graph.symmetrize",
+        )
     weights = _POLICIES[symmetrize](directed)
     kept = weights != 0
     edges = np.stack([directed.low, directed.high])

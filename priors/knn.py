@@ -103,6 +103,10 @@ METRICS = {"cosine": Cosine(), "euclidean": Euclidean()}
 def neighbour_weights(points: Float[Tensor, "K d"], k: int, name: MetricName):
     """Sources, targets and weights of the directed kNN graph, as arrays of ``K k`` entries."""
     _check(points, k)
+    if name not in METRICS:
+        raise GraphError(
+            f"unknown metric: got {name!r}, expected one of {sorted(METRICS)}.", code="graph.metric"
+        )
     metric = METRICS[name]
     floor = metric.floor(points)
     rows = metric.prepare(points.detach().cpu().to(torch.float64))

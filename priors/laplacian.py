@@ -1,6 +1,5 @@
 """A Gaussian over latents that live on a graph: neighbours are believed to be alike."""
 
-import math
 import warnings
 from dataclasses import dataclass
 
@@ -140,17 +139,23 @@ class GraphLaplacianPrior(AbstractGaussianPrior):
         return LaplacianPrecision(self.laplacian, self.log_determinant, ridge, strength)
 
     def _notice_edits(self) -> None:
-        """A kept log-determinant is forgotten when ``γ`` or ``λ`` were loaded or set in place."""
-        versions = (self.log_ridge._version, self.log_strength._version)
-        if versions != self._versions:
-            self._versions = versions
+        """A kept log-determinant is forgotten when ``γ`` or ``λ`` were loaded, set or replaced."""
+        now = [(x, x._version) for x in (self.log_ridge, self.log_strength)]
+        before = self._versions
+        if before is None or any(
+            a is not b or m != n for (a, m), (b, n) in zip(now, before, strict=True)
+        ):
+            self._versions = now
             self.log_determinant.forget()
+
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | {"_versions": None}
 
 
 def _check_proper(graph: Graph, ridge: float) -> None:
     """Decided by counting balanced components, never by trying a factorisation."""
     ridge = float(ridge)
-    if math.isfinite(ridge) and ridge >= torch.finfo(torch.float32).tiny:
+    if torch.finfo(torch.float32).tiny <= ridge <= torch.finfo(torch.float32).max:
         return
     raise NotPositiveDefiniteError(
         f"ridge·I + strength·L is not positive-definite: got ridge={ridge!r}, and L has a "

@@ -31,21 +31,31 @@ class LaplacianOperator(nn.Module):
         self.num_nodes, self.num_noise = graphs[0].num_nodes, max(g.num_edges for g in graphs)
         union = Graph.disjoint(graphs) if len(graphs) > 1 else graphs[0]
         self._union, self._factor = union, None
-        starts, ends, weights = union.laplacian_csr
-        shape = (len(graphs), 1, -1) if stacked else (-1,)
-        values = {
-            "starts": starts,
-            "ends": ends,
-            "weights": weights.to(torch.get_default_dtype()),
-            "degree": torch.from_numpy(union.laplacian().diagonal()).view(shape),
-        }
-        values |= {
-            name: torch.stack(parts).view(shape)
-            for name, parts in _incidence(graphs, self.num_noise).items()
-        }
-        for name, value in values.items():
+        starts, ends, _ = union.laplacian_csr
+        self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("ends", ends, persistent=False)
+        for name, value in self._exact().items():
             value = value.to(torch.get_default_dtype()) if value.is_floating_point() else value
             self.register_buffer(name, value, persistent=False)
+
+    def _exact(self) -> dict[str, Tensor]:
+        """Weights, degrees and edges as the graphs have them, in float64."""
+        shape = (len(self.graphs), 1, -1) if self.stacked else (-1,)
+        values = {
+            "weights": self._union.laplacian_csr[2],
+            "degree": torch.from_numpy(self._union.laplacian().diagonal()).view(shape),
+        }
+        edges = _incidence(self.graphs, self.num_noise)
+        return values | {name: torch.stack(parts).view(shape) for name, parts in edges.items()}
+
+    def _apply(self, fn, recurse=True):
+        before = self.weights.dtype
+        super()._apply(fn, recurse)
+        if self.weights.dtype != before:  # a cast of a cast would keep the first one's rounding
+            for name, value in self._exact().items():
+                held = getattr(self, name)
+                setattr(self, name, value.to(held.device, held.dtype))
+        return self
 
     @property
     def _replicas(self) -> int | None:

@@ -1,7 +1,5 @@
 """What ``log det(γI + λL)`` is computed by: an interface, and its absence."""
 
-from abc import ABC, abstractmethod
-
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
@@ -9,12 +7,14 @@ from torch import Tensor, nn
 from priors.graph import Graph
 
 
-class AbstractLogDeterminant(nn.Module, ABC):
+class AbstractLogDeterminant(nn.Module):
     """``log det(γI + λL)`` as a function of ``(γ, λ)``, in float64 whatever the model's dtype.
 
     An instance without a graph is a choice and its settings; :meth:`of` gives the one that
     computes. Its float64 buffers follow ``.to(device)`` and ignore ``.to(dtype)``.
     """
+
+    # No ABC: its metaclass would clash with PyroModule's.
 
     exact = True  # an ELBO normalised by an inexact one says so
     differentiable = True  # in γ and λ, so that they may be learned
@@ -23,15 +23,15 @@ class AbstractLogDeterminant(nn.Module, ABC):
         super().__init__()
         self._graph: Graph | None = None
 
-    @abstractmethod
     def of(self, graph: Graph) -> "AbstractLogDeterminant":
         """The same choice for a graph; itself if it is already, so that priors may share it."""
+        raise NotImplementedError(f"{type(self).__name__} defines no of()")
 
-    @abstractmethod
     def forward(
         self, ridge: Float[Tensor, "*batch"], strength: Float[Tensor, "*batch"]
     ) -> Float64[Tensor, "*batch"]:
         """``log det(γI + λL)``."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def forget(self) -> None:
         """Drop what was computed for particular ``γ`` and ``λ``, if anything."""

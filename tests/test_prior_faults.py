@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from torch import nn
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from priors import (
     BlockDiagonalPrior,
@@ -41,10 +42,12 @@ WRONG = {
         lambda: CholeskyPrior(3, scale=-1.0),
         lambda: BlockDiagonalPrior([2], scale=float("inf")),
         lambda: LaplacePrior(3, scale=-2.0),
+        lambda: IsotropicPrior(3, scale=1e-50),  # 0 in float32
     ],
     "prior.bad_loc": [  # C12: NaN is named first, then shapes
         lambda: IsotropicPrior(3, loc=float("nan")),
         lambda: CholeskyPrior(3, loc=torch.zeros(4)),
+        lambda: CholeskyPrior(3, loc=torch.zeros(3, dtype=torch.int64)),
         lambda: BlockDiagonalPrior([3, 4, 4], loc=nn.Parameter(torch.zeros(12))),  # C13
         lambda: GraphLaplacianPrior(RING, loc=torch.tensor([0.0, torch.inf, 0.0, 0.0])),
     ],
@@ -67,6 +70,12 @@ WRONG = {
     "prior.bad_strength": [
         lambda: GraphLaplacianPrior(RING, strength=0.0),
         lambda: GraphLaplacianPrior(RING, strength=float("nan")),
+        lambda: GraphLaplacianPrior(RING, strength=1e39),
+    ],
+    "prior.dtype": [lambda: IsotropicPrior(3).bfloat16()(), lambda: CholeskyPrior(3).half()()],
+    "prior.event_shape": [
+        lambda: kl_divergence(Independent(Normal(torch.zeros(1), 1.0), 1), IsotropicPrior(3)()),
+        lambda: kl_divergence(MultivariateNormal(torch.zeros(2), torch.eye(2)), CholeskyPrior(3)()),
     ],
     "graph.constant_logdet": [
         lambda: GraphLaplacianPrior(RING, learnable=True, logdet=ComponentLU()),
@@ -78,12 +87,12 @@ WRONG = {
         lambda: GraphLaplacianPrior(EMPTY, ridge=float("nan")),
         lambda: GraphLaplacianPrior(RING.normalized(), ridge=1e-46, logdet=Omitted()),
         lambda: GraphLaplacianPrior(RING, ridge=1e-39, logdet=LanczosSpectrum()),
+        lambda: GraphLaplacianPrior(RING, ridge=1e39),
     ],
     "logdet.bad_probes": [lambda: LanczosSpectrum(probes=1), lambda: LanczosSpectrum(steps=0)],
     "replicas.mismatch": [
         lambda: replicas.stack([IsotropicPrior(2), IsotropicPrior(3)]),
         lambda: replicas.stack([IsotropicPrior(2), LaplacePrior(2)]),
-        lambda: replicas.stack([IsotropicPrior(2), IsotropicPrior(2, loc=1.0)]),
         lambda: replicas.stack(
             [GraphLaplacianPrior(RING), GraphLaplacianPrior(RING, learnable=True)]
         ),

@@ -1,5 +1,6 @@
 """Every prior inside somebody else's Pyro program: plates, handlers, Predictive, SVI."""
 
+import copy
 from contextlib import ExitStack
 
 import numpy as np
@@ -21,6 +22,8 @@ from priors import (
     IsotropicPrior,
     LanczosSpectrum,
     LaplacePrior,
+    Omitted,
+    Spectrum,
     replicas,
 )
 
@@ -192,3 +195,75 @@ def test_export_keeps_the_gradient(make):
     (eager,) = torch.autograd.grad(prior().log_prob(at).sum(), at)
     (found,) = torch.autograd.grad(exported(at), at)
     torch.testing.assert_close(found, eager)
+
+
+def test_a_prior_can_be_a_pyro_module():
+    from pyro.nn import PyroModule, PyroSample
+    from pyro.nn.module import to_pyro_module_
+
+    prior = PyroModule[IsotropicPrior](3, learnable=True)
+    prior.log_scale = PyroSample(dist.Normal(0.0, 1.0))
+    with pyro.poutine.trace() as tracer:
+        prior()
+    assert "log_scale" in tracer.trace.nodes
+    for make in (lambda: CholeskyPrior(3), lambda: GraphLaplacianPrior(Graph.ring(3))):
+        plain, converted = make(), make()
+        to_pyro_module_(converted)
+        z = torch.randn(4, 3)
+        torch.testing.assert_close(converted().log_prob(z), plain().log_prob(z))
+    pyro.clear_param_store()  # PyroModule keeps its parameters there
+
+
+def test_the_normaliser_follows_whatever_replaces_its_settings():
+    graph = Graph.ring(5)
+    expected = GraphLaplacianPrior(graph, ridge=10.0)
+    replaced, assigned, loaded = (GraphLaplacianPrior(graph, ridge=0.1) for _ in range(3))
+    for prior in (replaced, assigned, loaded):
+        prior().precision.logdet()
+    replaced.log_ridge = torch.tensor(10.0).log()
+    assigned.load_state_dict(expected.state_dict(), assign=True)
+    loaded.load_state_dict(expected.state_dict())
+    z = torch.randn(4, 5)
+    for prior in (replaced, assigned, loaded):
+        torch.testing.assert_close(prior().log_prob(z), expected().log_prob(z))
+
+
+def test_a_loaded_mean_counts():
+    prior, source = IsotropicPrior(3), IsotropicPrior(3, loc=-5.0)
+    prior().log_prob(torch.zeros(3))
+    prior.load_state_dict(source.state_dict())
+    z = torch.full((3,), -5.0)
+    torch.testing.assert_close(prior().log_prob(z), source().log_prob(z))
+    copied = copy.deepcopy(prior)
+    copied.loc.zero_()
+    torch.testing.assert_close(copied().log_prob(z), IsotropicPrior(3)().log_prob(z))
+    torch.testing.assert_close(prior().log_prob(z), source().log_prob(z))
+
+
+@pytest.mark.parametrize("logdet", [None, Spectrum(), Omitted()])
+def test_stack_unstack_restack(logdet):
+    graphs = [Graph.ring(4), Graph.tree([-1, 0, 1, 1])]
+    alone = [GraphLaplacianPrior(g, ridge=0.1 + i, logdet=logdet) for i, g in enumerate(graphs)]
+    z = torch.randn(5, 4)
+    for prior, back in zip(alone, replicas.unstack(replicas.stack(alone)), strict=True):
+        torch.testing.assert_close(back().log_prob(z), prior().log_prob(z))
+    again = replicas.stack(replicas.unstack(replicas.stack(alone)))
+    both = torch.stack([prior().log_prob(z) for prior in alone])
+    torch.testing.assert_close(again().log_prob(z), both)
+
+
+def test_a_cast_to_double_has_the_graphs_own_weights():
+    graph = Graph(torch.tensor([[0, 1], [1, 2]]), torch.tensor([0.1, 0.3]), 3)
+    torch.set_default_dtype(torch.float32)
+    prior = GraphLaplacianPrior(graph).double()  # log 1 is exact in float32
+    z = torch.randn(4, 3, dtype=torch.float64)
+    dense = torch.eye(3, dtype=torch.float64) + torch.from_numpy(graph.laplacian().toarray())
+    expected = torch.einsum("bi,ij,bj->b", z, dense, z)
+    torch.testing.assert_close(prior().quadratic(z), expected, rtol=1e-14, atol=1e-14)
+
+
+def test_an_empty_batch_has_no_rows():
+    for make in (IsotropicPrior, CholeskyPrior):
+        assert make(3)().log_prob(torch.zeros(0, 3)).shape == (0,)
+    assert GraphLaplacianPrior(Graph.ring(3))().log_prob(torch.zeros(0, 3)).shape == (0,)
+    assert BlockDiagonalPrior([2, 1])().log_prob(torch.zeros(0, 3)).shape == (0,)
