@@ -23,6 +23,9 @@ FAST = (
 MUTATIONS = [  # (what, file, old, new)
     ("every Gaussian: ½ of log det", "_gaussian.py", "return 0.5 * (logdet -", "return 1.0 * (logdet -"),
     ("every Gaussian: ½ of the form", "_gaussian.py", "- 0.5 * self.quadratic(value)", "- self.quadratic(value)"),
+    ("every Gaussian: ½ of the KL", "_gaussian.py", "return 0.5 * (trace", "return 1.0 * (trace"),
+    ("every Gaussian: trace of the KL", "_gaussian.py", "(trace + p.quadratic(loc)", "(-trace + p.quadratic(loc)"),
+    ("every Gaussian: sign of the mean", "_gaussian.py", "return self.precision.quadratic(value - self.loc)", "return self.precision.quadratic(value + self.loc)"),
     ("every Gaussian: sign of K in the KL", "_gaussian.py", "- logdet - p.event_shape[0])", "- logdet + p.event_shape[0])"),
     ("full posterior: log det", "_gaussian.py", "half_logdet = factor.diagonal(dim1=-2, dim2=-1)", "half_logdet = 2 * factor.diagonal(dim1=-2, dim2=-1)"),
     ("low-rank posterior: ½", "_gaussian.py", "half_logdet + 0.5 * diag", "half_logdet + 1.0 * diag"),

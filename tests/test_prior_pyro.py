@@ -263,7 +263,10 @@ def test_a_cast_to_double_has_the_graphs_own_weights():
 
 
 def test_an_empty_batch_has_no_rows():
-    for make in (IsotropicPrior, CholeskyPrior):
-        assert make(3)().log_prob(torch.zeros(0, 3)).shape == (0,)
-    assert GraphLaplacianPrior(Graph.ring(3))().log_prob(torch.zeros(0, 3)).shape == (0,)
-    assert BlockDiagonalPrior([2, 1])().log_prob(torch.zeros(0, 3)).shape == (0,)
+    """Without torch's validation, whose check of a real vector cannot reshape an empty one."""
+    makes = (IsotropicPrior, CholeskyPrior)
+    priors = [make(3) for make in makes]
+    priors += [GraphLaplacianPrior(Graph.ring(3)), BlockDiagonalPrior([2, 1])]
+    with pyro.validation_enabled(False):
+        for prior in priors:
+            assert prior().log_prob(torch.zeros(0, 3)).shape == (0,)

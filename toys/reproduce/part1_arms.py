@@ -225,9 +225,6 @@ ARMS: dict[str, AbstractArm] = (
 )
 """By name. The linear ones are document A's model as written; the others rectify the latents."""
 
-LARGE_BETA = 4.0
-"""β of the arm that tests "Σ = I and β large": four times the default, like a noise of 2σ."""
-
 
 def alpha(beta: float) -> float:
     """α of "MSE + α·KL", where MSE is summed over neurons: ``2σ²β``."""

@@ -146,7 +146,8 @@ def reconstructions(rows: Sequence[dict], data: str) -> tuple[Figure, dict]:
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
-    names = ("truth: correlation\nof features", f"truth: {SHOWN} sampled\nactivations (rows)")
+    whose = {"gaussian": "of features", "copula": "of their copula"}[data]
+    names = (f"truth: correlation\n{whose}", f"truth: {SHOWN} sampled\nactivations (rows)")
     for axis, name in zip(axes[:, 0], (*names, *map(_short, ROWS)), strict=True):
         axis.set_ylabel(name, fontsize=10)
     figure.suptitle(f"Reconstructions of held-out rows, seed {seed}: {FAMILY[data]}")

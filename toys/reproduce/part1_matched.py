@@ -38,7 +38,7 @@ def error_at(points: Sequence[Point], l0: float) -> float | None:
     if any(point[0] == l0 for point in kept):
         return next(mse for at, mse in kept if at == l0)
     for (low, high_mse), (high, low_mse) in pairwise(kept):
-        if low < l0 < high:
+        if low < l0 < high and low_mse > 0:
             share = math.log(l0 / low) / math.log(high / low)
             return high_mse * (low_mse / high_mse) ** share
     return None

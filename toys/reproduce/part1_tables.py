@@ -22,7 +22,7 @@ TITLES = {
 }
 FAMILY = {
     "gaussian": "dense Gaussian codes, as document A writes",
-    "copula": "sparse codes with the same correlations in their supports",
+    "copula": "sparse codes, the same correlations in the copula of their supports",
 }
 Rows = Sequence[dict]
 

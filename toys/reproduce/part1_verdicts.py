@@ -1,10 +1,12 @@
 """Verdicts on document A's claims: holds, fails or undecided, by rules stated before the numbers.
 
-Every comparison is between arms on the *same* seeds (data, order of rows), as a 95 % t-interval of
-a paired contrast over seeds. An interval on the right side of the bound holds, on the wrong side
+Every comparison is between arms on the *same* seeds (data, order of rows), as a t-interval of a
+paired contrast over seeds. An interval on the right side of the bound holds, on the wrong side
 fails, across it is undecided; one seed decides nothing. A claim about every case holds if it holds
-in each, and fails as soon as it fails in one; how many did is always reported. No correction is
-made for the number of cases.
+in each, and fails as soon as it fails in one; how many did is always reported. Since one of six
+cases is enough to fail, each interval has the level 1 - 0.05/6: a claim true at its boundary in all
+cases fails in at most 5 % of repetitions (Bonferroni). The claims themselves are not corrected for
+each other.
 """
 
 import math
@@ -14,6 +16,8 @@ from enum import StrEnum
 
 from toys.reproduce.tables import Interval, interval
 
+CASES = 6
+JUDGING = 1 - 0.05 / CASES
 MATCHED = 1.05  # "comparable sparsity": at most 5 % more active latents
 SIZE = 0.8  # "20-30 % lower": at most this share of the baseline's error
 EQUIVALENT = 0.1  # "SAE-like": errors within 10 % of each other
@@ -84,7 +88,7 @@ class Pair:
         """Interval of ``arm - factor · baseline`` over seeds."""
         if not pair[0]:
             return Interval(math.nan, None, 0)
-        return interval(a - factor * b for a, b in zip(*pair, strict=True))
+        return interval((a - factor * b for a, b in zip(*pair, strict=True)), JUDGING)
 
     def lower_mse(self, factor: float = 1.0) -> Verdict:
         return below(self.contrast(self.mse, factor))
@@ -225,7 +229,7 @@ def ordered(
     """
 
     def judge(pair: tuple[Sequence[float], Sequence[float]]) -> Verdict:
-        gains = interval(arm - base for arm, base in zip(*pair, strict=True))
+        gains = interval((arm - base for arm, base in zip(*pair, strict=True)), JUDGING)
         return below(gains.negated() if higher else gains)
 
     verdicts = {case: judge(pair) for case, pair in cases.items()}

@@ -19,7 +19,7 @@ from priors import (
 )
 from vsae.batches import stream
 
-GRAPH, SHUFFLED = "graph-Laplacian", "shuffled graph"
+ISOTROPIC, GRAPH, SHUFFLED = "isotropic", "graph-Laplacian", "shuffled graph"
 SHUFFLE = 7_000_000  # the random stream of the shuffled graph
 
 
@@ -110,7 +110,7 @@ def priors(found: Structure, belief: Belief, *, ratio: float) -> dict[str, nn.Mo
     """
     latents, mean, scale = len(found.labels), belief.mean, belief.scale
     return {
-        "isotropic": IsotropicPrior(latents, scale=scale, loc=mean),
+        ISOTROPIC: IsotropicPrior(latents, scale=scale, loc=mean),
         "learned Cholesky": CholeskyPrior(latents, scale=scale, loc=mean),
         "block-diagonal": BlockDiagonalPrior.from_labels(found.labels, scale=scale, loc=mean),
         GRAPH: laplacian_prior(found.graph, belief, ratio=ratio),

@@ -49,10 +49,10 @@ class Interval:
 Cell = str | int | float | Interval | None
 
 
-def interval(values: Iterable[float]) -> Interval:
-    r"""Mean and 95 % interval of independent values (one per seed), by Student's t.
+def interval(values: Iterable[float], level: float = LEVEL) -> Interval:
+    r"""Mean and interval of independent values (one per seed), by Student's t; 95 % by default.
 
-    .. math:: \bar v \pm t_{0.975,\,n-1}\, s / \sqrt n
+    .. math:: \bar v \pm t_{(1 + \mathrm{level})/2,\,n-1}\, s / \sqrt n
 
     Example:
         >>> str(interval([1.0, 2.0, 3.0]))
@@ -67,7 +67,7 @@ def interval(values: Iterable[float]) -> Interval:
     if count == 1:
         return Interval(mean, None, 1)
     variance = math.fsum((v - mean) ** 2 for v in values) / (count - 1)
-    quantile = float(stdtrit(count - 1, 0.5 + LEVEL / 2))
+    quantile = float(stdtrit(count - 1, 0.5 + level / 2))
     return Interval(mean, quantile * math.sqrt(variance / count), count)
 
 
