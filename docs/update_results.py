@@ -100,6 +100,8 @@ def provenance(folder: Path, block: Block) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     finished = datetime.fromtimestamp((folder / block.run).stat().st_mtime, UTC)
     sizes = f"{len(seeds)} seed{'s' * (len(seeds) != 1)}, {settings.get('steps', '?')} steps"
+    if data := settings.get("data"):
+        sizes += f", data {' and '.join(data)}"
     line = (
         f"*Written by `{block.command}{' --smoke' * smoke}` ({sizes}) on {finished:%Y-%m-%d} in "
         f"{run['wall_seconds']:.0f} s; {versions}.*"
