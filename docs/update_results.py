@@ -62,9 +62,9 @@ BLOCKS = {
         reports=("part1.md",),
         headings=("Verdicts",),
         tables=("MSE per neuron", "L0", "MCC"),
-        titled="sparse codes",
+        titled="dense Gaussian codes",
         figures="[!f]*.png",  # the others are the frontier's
-        figure="arms_copula.png",
+        figure="arms_gaussian.png",
     ),
     "part1-frontier": Block(
         command="vsae reproduce part1 --frontier",

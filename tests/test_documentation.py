@@ -175,11 +175,11 @@ def updater():
 def a_run(folder):
     """A run folder as ``vsae reproduce part1`` leaves it."""
     (folder / "figures").mkdir(parents=True)
-    (folder / "figures" / "arms_copula.png").write_bytes(b"png")
+    (folder / "figures" / "arms_gaussian.png").write_bytes(b"png")
     (folder / "figures" / "frontier_copula_K32.png").write_bytes(b"another report's")
     (folder / "part1.md").write_text(
         "# Part 1\n\nHow.\n\n## Verdicts\n\n- **fails**\n\n## Tables\n\n"
-        "**MSE per neuron; sparse codes**\n\n| arm | case1 |\n|---|---|\n| iso | 0.125 |\n\n"
+        "**MSE per neuron; dense Gaussian codes**\n\n| arm | case1 |\n|---|---|\n| iso | 0.125 |\n\n"
         "**MSE per neuron; dense codes**\n\n| arm | case1 |\n|---|---|\n| iso | 0.25 |\n"
     )
     run = {
@@ -208,10 +208,10 @@ def test_results_are_copied_between_the_markers(tmp_path):
         assert "`vsae reproduce part1` (2 seeds, 7 steps)" in text
         assert "vsae 0.1.0, torch 9.9" in text
         assert "**fails**" in text
-    assert "](figures/part1/arms_copula.png)" in results
-    assert "](docs/figures/part1/arms_copula.png)" in readme
+    assert "](figures/part1/arms_gaussian.png)" in results
+    assert "](docs/figures/part1/arms_gaussian.png)" in readme
     copied = (tmp_path / "docs" / "figures").rglob("*.png")
-    assert [path.name for path in copied] == ["arms_copula.png"]
+    assert [path.name for path in copied] == ["arms_gaussian.png"]
 
 
 def test_a_folder_without_a_report_is_refused(tmp_path, capsys):
