@@ -179,7 +179,8 @@ def a_run(folder):
     (folder / "figures" / "frontier_copula_K32.png").write_bytes(b"another report's")
     (folder / "part1.md").write_text(
         "# Part 1\n\nHow.\n\n## Verdicts\n\n- **fails**\n\n## Tables\n\n"
-        "**MSE per neuron; dense Gaussian codes**\n\n| arm | case1 |\n|---|---|\n| iso | 0.125 |\n\n"
+        "**MSE per neuron; dense Gaussian codes**\n\n"
+        "| arm | case1 |\n|---|---|\n| iso | 0.125 |\n\n"
         "**MSE per neuron; dense codes**\n\n| arm | case1 |\n|---|---|\n| iso | 0.25 |\n"
     )
     run = {
