@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from toys.reproduce import arguments, part1_arms, part1_figures, part1_runs, part1_tables
 from toys.reproduce.part1_arms import ARMS
 from toys.reproduce.part1_claims import judge
+from toys.reproduce.part1_document import TABLE
 from toys.reproduce.part1_runs import Job
 from toys.reproduce.part1_tables import select
 from toys.reproduce.part1_verdicts import Claim
@@ -110,6 +111,9 @@ def settings_text(settings: dict) -> dict:
         "sigma": part1_arms.NOISE,
         "alpha": part1_arms.alpha(1.0),
         "latents": LATENTS,
+        "loc": part1_arms.LOC,
+        "denser": sum(row.vae_l0 > row.sae_l0 for row in TABLE.values()),
+        "printed": len(TABLE),
     }
 
 
@@ -125,17 +129,19 @@ whether coupling of that kind helps at all. The graph prior has the ridge and st
 KL) to the true Gaussian over features and independent spare latents; a signed Laplacian is
 diagonally dominant, which the precision of case 6 is not, so there its closest member is far from
 the truth. In cases 1 and 2 features are independent, the graph has no edge, and both graph arms
-are the isotropic one. Means of latents are fixed at -1 in every arm: a learned covariance can
-raise them only by a shift that all latents share. Training is short: a log-scale moves by at most
-about 1e-3 per step, so learned priors may not have converged; `--steps` says how that changes a
-table. The toys' noise has variance 0.01 per neuron: an MSE below that is noise copied into codes.
-In the dense family features can be found in case 1 alone (orthogonal, of different variances: the
-principal axes); in the others a Gaussian identifies their span at most: read MCC against its
-chance level. The document's own table is less sparse in every row of the V-SAE (12 of 32 active
-against 8), so the second half of its headline fails on its own numbers. For linear codes both
-priors have the same best ELBO (a linear-Gaussian model absorbs any covariance into its atoms), so
-a difference there is one of optimisation or of the encoder; the entropy of the data is what the
-best could reach. The prior with learned scales has all of Cholesky's freedom but correlations."""
+are the isotropic one. Prior means of rectified latents are fixed at {loc:g}: a learned covariance
+can raise them only by a shift that all latents share. Training is short: a log-scale moves by at
+most about 1e-3 per step, so learned priors may not have converged; `--steps` says how that
+changes a table. The toys' noise has variance 0.01 per neuron: an MSE below that is noise copied
+into codes. In the dense family a Gaussian identifies the span of the features at most, except in
+case 1 (orthogonal, of different variances: the principal axes): read MCC against its chance
+level. In cases 1 and 2 the span is a plane, in which a few atoms lie near any direction, so a
+high MCC says little there. In {denser} of the {printed} rows of the document's own table the
+V-SAE has more active latents than the SAE, where its headline says comparable or higher sparsity.
+For linear codes both priors have the same best ELBO (a linear-Gaussian model absorbs any
+covariance into its atoms), so a difference there is one of optimisation or of the encoder; the
+entropy of the data is what the best could reach. The prior with learned scales has all of
+Cholesky's freedom but correlations."""
 
 
 def failures(rows: Sequence[dict]) -> list[dict]:
