@@ -74,6 +74,21 @@ BLOCKS = {
         figures="frontier_*.png",
         figure="frontier_copula_K32.png",
     ),
+    "flat": Block(
+        command="vsae reproduce flat",
+        run="run.json",
+        reports=("flat.md",),
+        headings=("Findings",),
+        tables=("explained variance at matched L0", "MCC at matched L0"),
+        figure="frontier.png",
+    ),
+    "dead": Block(
+        command="vsae reproduce dead",
+        run="run.json",
+        reports=("dead.md",),
+        headings=("Findings",),
+        figure="dead.png",
+    ),
 }
 
 

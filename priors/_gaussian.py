@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import (
@@ -29,6 +29,8 @@ class AbstractPrecision(ABC):
     ``R`` replicas, and results broadcast against the batch shape of ``z`` as distributions do.
     """
 
+    is_diagonal = False  # whether latents are independent
+
     @abstractmethod
     def quadratic(self, z: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch"]:
         """``zᵀΛz`` per row, no ½."""
@@ -48,7 +50,31 @@ class AbstractPrecision(ABC):
     @property
     def noise_size(self) -> int:
         """How many standard normals a draw takes; ``K`` unless a structure says otherwise."""
+        return self.num_latents
+
+    @property
+    def num_latents(self) -> int:
+        """``K``; a structure whose diagonal is work to find may know it better."""
         return self.diagonal().shape[-1]
+
+    def quadratic_at(
+        self,
+        support: Int[Tensor, "*rows W"],
+        values: Float[Tensor, "*rows W"],
+        loc: Float[Tensor, " K"] | None = None,
+    ) -> Float[Tensor, "*rows"]:
+        """``(z - m)ᵀΛ(z - m)`` of codes ``z`` that are ``values`` on ``support``, else 0; no ½.
+
+        ``loc`` is ``m``, 0 if not given. Writes the codes out, unless a structure knows better.
+        """
+        codes = values.new_zeros(*values.shape[:-1], self.num_latents)
+        codes = codes.scatter_add(-1, support, values)
+        return self.quadratic(codes if loc is None else codes - loc)
+
+
+def read(table: Float[Tensor, " K"], slots: Int[Tensor, "*rows W"]) -> Float[Tensor, "*rows W"]:
+    """``table[slots]``; the gradient of ``index_select`` is the faster one."""
+    return table.index_select(0, slots.reshape(-1)).view(slots.shape)
 
 
 class PrecisionNormal(TorchDistribution):

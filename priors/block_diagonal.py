@@ -75,6 +75,10 @@ class BlockPrecision(AbstractPrecision):
             total = total + group.quadratic(rows)
         return unflat_rows(total, shape, self._replicas)
 
+    @property
+    def num_latents(self) -> int:
+        return self.place.shape[-1]
+
     def diagonal(self) -> Float[Tensor, "*batch K"]:
         padded = [group.scaled().square().sum(-1).flatten(1) for group in self.groups]
         padded = torch.cat(padded, -1)  # (R, slots)

@@ -31,6 +31,10 @@ class CholeskyPrecision(AbstractPrecision):
     def quadratic(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*out"]:
         return rows_times_lower(z, self.factor).square().sum(-1)
 
+    @property
+    def num_latents(self) -> int:
+        return self.log_diagonal.shape[-1]
+
     def diagonal(self) -> Float[Tensor, "*batch K"]:
         return self.factor.square().sum(-1)
 

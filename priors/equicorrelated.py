@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from priors._gaussian import AbstractPrecision
@@ -25,6 +25,23 @@ class TwoLevelPrecision(AbstractPrecision):
         mean = z.mean(-1)
         spread = (z - mean.unsqueeze(-1)).square().sum(-1)
         return self.within * spread + self.between * self.dim * mean.square()
+
+    def quadratic_at(
+        self,
+        support: Int[Tensor, "*rows W"],
+        values: Float[Tensor, "*rows W"],
+        loc: Float[Tensor, " K"] | None = None,
+    ) -> Float[Tensor, "*rows"]:
+        if loc is not None:
+            return super().quadratic_at(support, values, loc)
+        mean = values.sum(-1) / self.dim
+        spread = (values - mean.unsqueeze(-1)).square().sum(-1)
+        spread = spread + (self.dim - values.shape[-1]) * mean.square()  # of the zeros
+        return self.within * spread + self.between * self.dim * mean.square()
+
+    @property
+    def num_latents(self) -> int:
+        return self.dim
 
     def diagonal(self) -> Float[Tensor, "*batch K"]:
         tau = self.within * ((self.dim - 1) / self.dim) + self.between / self.dim

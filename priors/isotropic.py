@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from priors._gaussian import AbstractPrecision
+from priors._gaussian import AbstractPrecision, read
 from priors._prior import AbstractGaussianPrior, check_positive, register
 
 
@@ -14,11 +14,28 @@ from priors._prior import AbstractGaussianPrior, check_positive, register
 class ScaledPrecision(AbstractPrecision):
     """The operator ``s⁻² I`` on ``dim`` latents, given by ``log s``."""
 
+    is_diagonal = True
+
     log_scale: Float[Tensor, "*batch"]
     dim: int
 
     def quadratic(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*out"]:
         return (-2 * self.log_scale).exp() * z.square().sum(-1)
+
+    def quadratic_at(
+        self,
+        support: Int[Tensor, "*rows W"],
+        values: Float[Tensor, "*rows W"],
+        loc: Float[Tensor, " K"] | None = None,
+    ) -> Float[Tensor, "*rows"]:
+        if loc is None:
+            return self.quadratic(values)
+        slots = (values * (values - 2 * read(loc, support))).sum(-1)
+        return (-2 * self.log_scale).exp() * (slots + loc.square().sum(-1))
+
+    @property
+    def num_latents(self) -> int:
+        return self.dim
 
     def diagonal(self) -> Float[Tensor, "*batch K"]:
         tau = (-2 * self.log_scale).exp()

@@ -4,16 +4,17 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from priors._gaussian import AbstractPrecision
+from priors._gaussian import AbstractPrecision, read
 from priors._prior import AbstractGaussianPrior, check_positive, register
 from priors.component_lu import ComponentLU
 from priors.errors import ConfigError, GraphWarning, NotPositiveDefiniteError
 from priors.graph import Graph
 from priors.laplacian_operator import LaplacianOperator
 from priors.log_determinant import AbstractLogDeterminant
+from priors.neighbours import neighbour_forms
 from priors.spectrum import Spectrum
 
 WIDE = 10.0  # an isolated node this many times wider than its fellows is reported
@@ -31,6 +32,28 @@ class LaplacianPrecision(AbstractPrecision):
     def quadratic(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*out"]:
         square, smooth, _ = self.laplacian.forms(z)
         return self.ridge * square + self.strength * smooth
+
+    def quadratic_at(
+        self,
+        support: Int[Tensor, "*rows W"],
+        values: Float[Tensor, "*rows W"],
+        loc: Float[Tensor, " K"] | None = None,
+    ) -> Float[Tensor, "*rows"]:
+        graph = self.laplacian
+        if graph.stacked:
+            return super().quadratic_at(support, values, loc)
+        flat = (support.reshape(-1, support.shape[-1]), values.reshape(-1, values.shape[-1]))
+        smooth, _ = neighbour_forms(*flat, graph.starts, graph.ends, graph.weights.to(values.dtype))
+        smooth, square = smooth.view(values.shape[:-1]), values.square().sum(-1)
+        if loc is not None:
+            own_square, own_smooth, pull = graph.forms(loc)
+            square = square - 2 * (values * read(loc, support)).sum(-1) + own_square
+            smooth = smooth - 2 * (values * read(pull, support)).sum(-1) + own_smooth
+        return self.ridge * square + self.strength * smooth
+
+    @property
+    def num_latents(self) -> int:
+        return self.laplacian.num_nodes
 
     def diagonal(self) -> Float[Tensor, "*batch K"]:
         return self.ridge.unsqueeze(-1) + self.strength.unsqueeze(-1) * self.laplacian.degree

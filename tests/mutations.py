@@ -1,8 +1,9 @@
-"""Does a wrong sign, a lost ½ or a wrong log-determinant in any prior make a test fail?
+"""Does a wrong sign, a lost ½ or a wrong gradient make a test fail?
 
-Run ``python tests/mutations.py`` (some five minutes; not part of the test run). Each line of
-``MUTATIONS`` changes one place in a temporary copy of the tree and runs the tests there until the
-first failure. Exits with 1 if a mutant survives, or if the unchanged copy fails.
+Run ``python tests/mutations.py`` (some ten minutes; not part of the test run), or name a suite:
+``python tests/mutations.py slots``. Each line of a suite changes one place in a temporary copy of
+the tree and runs the suite's tests there until the first failure. Exits with 1 if a mutant
+survives, or if the unchanged copy fails.
 """
 
 # ruff: noqa: E501
@@ -15,56 +16,82 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ["tests/test_priors.py", "tests/test_kl.py", "tests/test_logdet.py"]
+GAUSSIANS = ["tests/test_priors.py", "tests/test_kl.py", "tests/test_logdet.py"]
 FAST = (
     "density or dense_matrix or draws_have or agrees_with_torch or laplace_kl or laplace_draws "
     "or grounding or lanczos or spectrum_gradient or rings or left_out"
 )
-MUTATIONS = [  # (what, file, old, new)
-    ("every Gaussian: ½ of log det", "_gaussian.py", "return 0.5 * (logdet -", "return 1.0 * (logdet -"),
-    ("every Gaussian: ½ of the form", "_gaussian.py", "- 0.5 * self.quadratic(value)", "- self.quadratic(value)"),
-    ("every Gaussian: ½ of the KL", "_gaussian.py", "return 0.5 * (trace", "return 1.0 * (trace"),
-    ("every Gaussian: trace of the KL", "_gaussian.py", "(trace + p.quadratic(loc)", "(-trace + p.quadratic(loc)"),
-    ("every Gaussian: sign of the mean", "_gaussian.py", "return self.precision.quadratic(value - self.loc)", "return self.precision.quadratic(value + self.loc)"),
-    ("every Gaussian: sign of K in the KL", "_gaussian.py", "- logdet - p.event_shape[0])", "- logdet + p.event_shape[0])"),
-    ("full posterior: log det", "_gaussian.py", "half_logdet = factor.diagonal(dim1=-2, dim2=-1)", "half_logdet = 2 * factor.diagonal(dim1=-2, dim2=-1)"),
-    ("low-rank posterior: ½", "_gaussian.py", "half_logdet + 0.5 * diag", "half_logdet + 1.0 * diag"),
-    ("isotropic: log det sign", "isotropic.py", "return -2 * self.dim", "return 2 * self.dim"),
-    ("isotropic: exponent of the draw", "isotropic.py", "self.log_scale.exp()", "(-self.log_scale).exp()"),
-    ("equicorrelated: sign of ρ", "equicorrelated.py", "float(1 / (1 - rho))", "float(1 / (1 + rho))"),
-    ("equicorrelated: log det", "equicorrelated.py", "+ self.between.log()", "- self.between.log()"),
-    ("cholesky: log det sign", "cholesky.py", "return 2 * self.log_diagonal", "return -2 * self.log_diagonal"),
-    ("cholesky: 2 of the log det", "cholesky.py", "return 2 * self.log_diagonal", "return self.log_diagonal"),
-    ("cholesky: diagonal of the draw", "cholesky.py", "(-self.log_diagonal).exp()", "self.log_diagonal.exp()"),
-    ("blocks: 2 of the log det", "block_diagonal.py", "return 2 * (total", "return 1 * (total"),
-    ("blocks: diagonal of the draw", "block_diagonal.py", "(-self.log_diagonal).exp()", "self.log_diagonal.exp()"),
-    ("blocks: sum of groups", "block_diagonal.py", "total = total + group", "total = total - group"),
-    ("graph: sign of the ridge", "laplacian.py", "return self.ridge * square +", "return -self.ridge * square +"),
-    ("graph: 2 of the gradient", "laplacian_forms.py", "grad = pull * (2 * g_smooth)", "grad = pull * (1 * g_smooth)"),
-    ("graph: sign in the draw's edges", "laplacian_operator.py", "-graph.weights.sign()", "graph.weights.sign()"),
-    ("graph: surplus in the log det", "component_lu.py", "gamma / scaling**2", "gamma * scaling**2"),
-    ("graph: ground node", "component_lu.py", "surplus[ground] + adj", "surplus[ground] - adj"),
-    ("graph: path elimination", "path_elimination.py", "a * b / pivot", "2 * a * b / pivot"),
-    ("graph, learned: log det", "spectrum.py", "(gamma + lam *", "(gamma - lam *"),
-    ("graph, Lanczos: null space", "lanczos.py", "self.nullity * ridge", "-self.nullity * ridge"),
-    ("laplace: b of the density", "laplace.py", "scale = self.log_scale.exp()", "scale = (-self.log_scale).exp()"),
+PRIORS = [  # (what, file, old, new)
+    ("every Gaussian: ½ of log det", "priors/_gaussian.py", "return 0.5 * (logdet -", "return 1.0 * (logdet -"),
+    ("every Gaussian: ½ of the form", "priors/_gaussian.py", "- 0.5 * self.quadratic(value)", "- self.quadratic(value)"),
+    ("every Gaussian: ½ of the KL", "priors/_gaussian.py", "return 0.5 * (trace", "return 1.0 * (trace"),
+    ("every Gaussian: trace of the KL", "priors/_gaussian.py", "(trace + p.quadratic(loc)", "(-trace + p.quadratic(loc)"),
+    ("every Gaussian: sign of the mean", "priors/_gaussian.py", "return self.precision.quadratic(value - self.loc)", "return self.precision.quadratic(value + self.loc)"),
+    ("every Gaussian: sign of K in the KL", "priors/_gaussian.py", "- logdet - p.event_shape[0])", "- logdet + p.event_shape[0])"),
+    ("full posterior: log det", "priors/_gaussian.py", "half_logdet = factor.diagonal(dim1=-2, dim2=-1)", "half_logdet = 2 * factor.diagonal(dim1=-2, dim2=-1)"),
+    ("low-rank posterior: ½", "priors/_gaussian.py", "half_logdet + 0.5 * diag", "half_logdet + 1.0 * diag"),
+    ("isotropic: log det sign", "priors/isotropic.py", "return -2 * self.dim", "return 2 * self.dim"),
+    ("isotropic: exponent of the draw", "priors/isotropic.py", "self.log_scale.exp()", "(-self.log_scale).exp()"),
+    ("equicorrelated: sign of ρ", "priors/equicorrelated.py", "float(1 / (1 - rho))", "float(1 / (1 + rho))"),
+    ("equicorrelated: log det", "priors/equicorrelated.py", "+ self.between.log()", "- self.between.log()"),
+    ("cholesky: log det sign", "priors/cholesky.py", "return 2 * self.log_diagonal", "return -2 * self.log_diagonal"),
+    ("cholesky: 2 of the log det", "priors/cholesky.py", "return 2 * self.log_diagonal", "return self.log_diagonal"),
+    ("cholesky: diagonal of the draw", "priors/cholesky.py", "(-self.log_diagonal).exp()", "self.log_diagonal.exp()"),
+    ("blocks: 2 of the log det", "priors/block_diagonal.py", "return 2 * (total", "return 1 * (total"),
+    ("blocks: diagonal of the draw", "priors/block_diagonal.py", "(-self.log_diagonal).exp()", "self.log_diagonal.exp()"),
+    ("blocks: sum of groups", "priors/block_diagonal.py", "total = total + group", "total = total - group"),
+    ("graph: sign of the ridge", "priors/laplacian.py", "forms(z)\n        return self.ridge *", "forms(z)\n        return -self.ridge *"),
+    ("graph: 2 of the gradient", "priors/laplacian_forms.py", "grad = pull * (2 * g_smooth)", "grad = pull * (1 * g_smooth)"),
+    ("graph: sign in the draw's edges", "priors/laplacian_operator.py", "-graph.weights.sign()", "graph.weights.sign()"),
+    ("graph: surplus in the log det", "priors/component_lu.py", "gamma / scaling**2", "gamma * scaling**2"),
+    ("graph: ground node", "priors/component_lu.py", "surplus[ground] + adj", "surplus[ground] - adj"),
+    ("graph: path elimination", "priors/path_elimination.py", "a * b / pivot", "2 * a * b / pivot"),
+    ("graph, learned: log det", "priors/spectrum.py", "(gamma + lam *", "(gamma - lam *"),
+    ("graph, Lanczos: null space", "priors/lanczos.py", "self.nullity * ridge", "-self.nullity * ridge"),
+    ("laplace: b of the density", "priors/laplace.py", "scale = self.log_scale.exp()", "scale = (-self.log_scale).exp()"),
 ]  # fmt: skip
 
+SLOT_TESTS = [
+    f"tests/test_{name}.py"
+    for name in (
+        "slots", "selection", "slot_pairs", "restrict", "slab", "screen", "auxk", "resampling",
+        "matryoshka", "gated", "multi_topk", "switch", "matching_pursuit", "variational_topk",
+    )
+]  # fmt: skip
+SLOTS = [
+    ("bag: gradient of the table", "vsae/slots.py", "_rows(support, values, grad, len(table)) if to_table", "_rows(support, 2 * values, grad, len(table)) if to_table"),
+    ("rows: gradient of the values", "vsae/slots.py", "_dots(x, support, grad) if to_values", "-_dots(x, support, grad) if to_values"),
+    ("select: gradient of the centre", "vsae/select.py", "-(grad_bias @ weight)", "(grad_bias @ weight)"),
+    ("select: centre in the weights' gradient", "vsae/select.py", "rows(support, grad, x - centre, len(weight))", "rows(support, grad, x, len(weight))"),
+    ("top: index of a set's member", "vsae/select.py", "(place // k) * (n // groups)", "(place // k) * (n // groups - 1)"),
+    ("screen: bound of the rest", "vsae/screen.py", "bounds[:, candidates - 1]", "bounds[:, candidates - 1] - 1"),
+    ("restrict: cost of an empty slot", "priors/restrict.py", "log_prob(value) - empty", "log_prob(value)"),
+    ("restrict: ½ of the form", "priors/restrict.py", "- 0.5 * self.quadratic(value)", "- self.quadratic(value)"),
+    ("graph in slots: cross term", "priors/laplacian.py", "2 * (values * read(pull, support))", "(values * read(pull, support))"),
+    ("slab: empty slots count", "priors/slab.py", "active = value != 0", "active = value == value"),
+    ("TopK: not rectified", "vsae/posteriors/topk.py", "point(values.relu())", "point(values)"),
+    ("BatchTopK: rank of the threshold", "vsae/posteriors/batch_topk.py", "* self.k + 1", "* self.k"),
+    ("BatchTopK: threshold of evaluation", "vsae/posteriors/batch_topk.py", "torch.where(z > 0, z, torch.inf).amin()", "torch.where(z > 0, z, -torch.inf).amax()"),
+    ("JumpReLU: sign of the pseudo-derivative", "vsae/posteriors/jumprelu.py", "(theta.detach() - theta) * kernel", "(theta - theta.detach()) * kernel"),
+    ("JumpReLU: θ of the value's derivative", "vsae/posteriors/jumprelu.py", "v * active + theta.detach() * step", "v * active + step"),
+    ("AuxK: residual carries a gradient", "vsae/models/residual.py", "obs=(x - mean).detach()", "obs=x - mean"),
+    ("AuxK: centre", "vsae/posteriors/auxk.py", "- atoms @ encoder.centre()", "+ atoms @ encoder.centre()"),
+    ("dead latents: rows, not steps", "vsae/dead_latents.py", "active[..., 0].numel()", "1"),
+    ("resampling: second moment", "vsae/resampling.py", "state.mean() if name in SQUARES else 0.0", "0.0"),
+    ("Matryoshka: a prefix's weight", "vsae/models/matryoshka.py", "noise / weight**0.5", "noise * weight**0.5"),
+    ("gated: decoder not frozen", "vsae/models/gated.py", "gate, self.decoder.W_dec.detach()", "gate, self.decoder.W_dec"),
+    ("multi-TopK: weight", "vsae/models/multi_topk.py", "weight**0.5", "weight"),
+    ("Switch: loads carry no E", "vsae/models/switch.py", "return experts * (route @ share)", "return route @ share"),
+    ("pursuit: residual", "vsae/posteriors/matching_pursuit.py", "residual = residual - value *", "residual = residual + value *"),
+    ("TopKLink: by magnitude", "vsae/links.py", "z.detach().abs().topk", "z.detach().topk"),
+]  # fmt: skip
+SUITES = {"priors": (GAUSSIANS, FAST, PRIORS), "slots": (SLOT_TESTS, "", SLOTS)}
 
-def _verdict(tree: Path) -> str:
+
+def _verdict(tree: Path, tests: list[str], fast: str) -> str:
     """The first test that fails in a copy of the project, or the empty string."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *TESTS,
-        "-x",
-        "-q",
-        "-k",
-        FAST,
-        "-p",
-        "no:cacheprovider",
-    ]
+    chosen = [*tests, *(["-k", fast] if fast else [])]
+    command = [sys.executable, "-m", "pytest", *chosen, "-x", "-q", "-p", "no:cacheprovider"]
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
         command, cwd=tree, env=environment, capture_output=True, text=True, timeout=600
@@ -75,36 +102,41 @@ def _verdict(tree: Path) -> str:
     return failed.group(1) if failed else run.stdout[-400:] + run.stderr[-400:]
 
 
-def _mutated(tree: Path, name: str, old: str, new: str) -> str:
-    file = tree / "priors" / name
+def _mutated(tree: Path, suite: tuple, name: str, old: str, new: str) -> str:
+    file = tree / name
     original = file.read_text()
     if original.count(old) != 1:
         return f"not applicable: {original.count(old)} places read {old!r}"
     file.write_text(original.replace(old, new))
-    found = _verdict(tree)
+    found = _verdict(tree, *suite)
     file.write_text(original)
     return found or "SURVIVED"
 
 
-def main() -> int:
+def _run(tree: Path, tests: list[str], fast: str, mutations: list[tuple]) -> int:
+    if unchanged := _verdict(tree, tests, fast):
+        print(f"the unchanged copy fails: {unchanged}")
+        return 1
+    print(f"{'mutation':40}  killed by", flush=True)
+    bad = 0
+    for what, name, old, new in mutations:
+        found = _mutated(tree, (tests, fast), name, old, new)
+        bad += found.startswith(("SURVIVED", "not applicable"))
+        print(f"{what:40}  {found}", flush=True)
+    print(f"{len(mutations) - bad} of {len(mutations)} mutations made a test fail", flush=True)
+    return bad
+
+
+def main(names: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        tree, bad = Path(folder), 0
-        for part in ("priors", "tests"):
+        tree = Path(folder)
+        for part in ("priors", "vsae", "toys", "tests"):
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", tree)
         conftest = tree / "tests" / "conftest.py"  # a gross mistake needs few examples
         conftest.write_text(conftest.read_text().replace("max_examples=500", "max_examples=25"))
-        if unchanged := _verdict(tree):
-            print(f"the unchanged copy fails: {unchanged}")
-            return 1
-        print(f"{'mutation':40}  killed by", flush=True)
-        for what, name, old, new in MUTATIONS:
-            found = _mutated(tree, name, old, new)
-            bad += found.startswith(("SURVIVED", "not applicable"))
-            print(f"{what:40}  {found}", flush=True)
-        print(f"{len(MUTATIONS) - bad} of {len(MUTATIONS)} mutations made a test fail")
-        return int(bad > 0)
+        return int(sum(_run(tree, *SUITES[name]) for name in names or SUITES) > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

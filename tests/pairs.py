@@ -12,6 +12,7 @@ from priors import (
     IsotropicPrior,
     LaplacePrior,
 )
+from priors.ard import ARDPrior
 from vsae import (
     AmortizedGuide,
     Autoencoder,
@@ -48,6 +49,7 @@ def ring(signed=False):
 
 PRIORS = {
     "isotropic": lambda: scattered(IsotropicPrior(K, scale=0.7, learnable=True)),
+    "ard": lambda: scattered(ARDPrior(K, scale=0.7)),
     "shifted": lambda: IsotropicPrior(K, loc=nn.Parameter(torch.linspace(-1.0, 1.0, K))),
     "equicorrelated": lambda: EquicorrelatedPrior(K, correlation=0.4),
     "cholesky": lambda: scattered(CholeskyPrior(K)),

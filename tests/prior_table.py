@@ -20,8 +20,9 @@ from priors import (
     GraphLaplacianPrior,
     IsotropicPrior,
 )
+from priors.ard import ARDPrior
 
-# A property runs over all twelve rows, so a fifth of the profile's examples for each is 1 200.
+# A property runs over all thirteen rows, so a fifth of the profile's examples for each is 1 300.
 PER_ROW = settings(max_examples=settings().max_examples // 5)
 
 
@@ -49,6 +50,16 @@ def _equicorrelated(dim, rng, spread, loc=0.0):
     rho = min(max(rho, np.nextafter(low, 1.0)), np.nextafter(1.0, 0.0))
     prior = EquicorrelatedPrior(dim, correlation=rho, loc=loc)
     return Drawn(prior, partial(oracles.equicorrelated, dim=dim, correlation=rho))
+
+
+def _ard_precision(field, log_scale):
+    return field.of(np.eye(len(log_scale))) * field.exp(field.of(-2.0) * field.of(log_scale))
+
+
+def _ard(dim, rng, spread):
+    prior = ARDPrior(dim, loc=-0.3)
+    _random_tensors(prior, rng, spread)
+    return Drawn(prior, partial(_ard_precision, log_scale=prior.log_scale.detach().numpy()))
 
 
 def _random_tensors(module, rng, spread):
@@ -141,6 +152,7 @@ def _graph(dim, rng, spread, *, signed=False, normalized=False, learnable=False,
 GAUSSIAN = {  # a new prior is tested by adding one line here
     "isotropic": _isotropic,
     "isotropic-loc": partial(_isotropic, loc=-0.7),
+    "ard": _ard,
     "equicorrelated": _equicorrelated,
     "cholesky": _cholesky,
     "blocks": _consecutive_blocks,

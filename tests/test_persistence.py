@@ -9,6 +9,8 @@ import torch
 from pairs import PAIRS, D, K, pair, tied
 from torch import nn
 
+import priors
+import vsae
 from priors import BlockDiagonalPrior, GraphLaplacianPrior, LanczosSpectrum, Omitted, Spectrum
 from priors.replicas import stack
 from vsae import AffineNormalizer, fit, load, save
@@ -269,3 +271,14 @@ def test_a_users_class_can_be_registered():
     with pytest.raises(VsaeError) as caught:
         register(type("Doubled", (nn.Module,), {}))
     assert caught.value.code == "config.duplicate"
+
+
+@pytest.mark.parametrize("package", [priors, vsae])
+def test_every_part_of_a_pair_has_a_saved_name(package):
+    from vsae.config import _TABLE
+
+    parts = ("Prior", "Posterior", "Autoencoder", "Encoder", "Decoder", "Link", "Normalizer")
+    abstract = {"AbstractGaussianPrior", "AbstractDictionaryEncoder"}
+    names = {n for n in dir(package) if n.endswith(parts)} - abstract
+    assert len(names) > 5
+    assert names <= set(_TABLE), names - set(_TABLE)

@@ -39,13 +39,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(command: str, argv: list[str]) -> int:
     """The command, its typed errors as one line on stderr and, with ``--json``, on stdout."""
-    from priors.errors import VsaeError
-
     try:
         if command == "reproduce":
             return _reproduce(argv)
         return importlib.import_module(f"vsae.commands.{command}").main(argv)
-    except VsaeError as error:
+    except SystemExit:  # help and usage errors are argparse's
+        raise
+    except _typed() as error:
         print(f"vsae {command}: {error} [{error.code}]", file=sys.stderr)
         if "--json" in argv:
             body = {"code": error.code, "message": str(error), "context": error.context}
@@ -60,6 +60,13 @@ def _run(command: str, argv: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"vsae {command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _typed() -> type[Exception]:
+    """Read when something has been raised, so that help need not wait for torch."""
+    from priors.errors import VsaeError
+
+    return VsaeError
 
 
 def _reproduce(argv: list[str]) -> int:

@@ -1,5 +1,8 @@
 """The pair of a model and a guide, with the interface of an SAE."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pyro
 import torch
 from jaxtyping import Float
@@ -8,16 +11,23 @@ from torch.distributions import Distribution
 
 from vsae.decoders import Projected
 from vsae.elbo import ClosedFormELBO, per_row
-from vsae.encoders import LinearEncoder, TiedEncoder
+from vsae.encoders import AbstractDictionaryEncoder, LinearEncoder, TiedEncoder
 from vsae.errors import ConfigError, DTypeError, ShapeError
 from vsae.normalizers import IdentityNormalizer
+from vsae.observer import Observer
+from vsae.sparse_code import SparseCode
 
 
 class Autoencoder(nn.Module):
     """A model and its guide, in the units of the activations: encode, decode, posterior, ELBO.
 
+    Its own methods (``encode``, ``code``, ``decode``, ``posterior``, ``elbo``) always evaluate,
+    whatever mode it is in. The mode matters to the model and the guide themselves, in training:
+    some models then observe more (prefixes, a residual), and BatchTopK has its threshold from the
+    batch. Like any module it starts in training mode.
+
     Args:
-        model: ``x -> mean``, with a ``decoder``, a ``link`` and a latent site ``z``.
+        model: ``x -> mean``, with a ``decoder``, a prior, a latent site ``z``, and ``code(sites)``.
         guide: ``x -> sites``, with a ``posterior``.
         normalizer: Units the pair works in; raw activations if ``None``. Stored with the weights.
 
@@ -33,29 +43,40 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.model, self.guide = model, guide
         self.normalizer = IdentityNormalizer() if normalizer is None else normalizer
+        self._last_codes: tuple[int, dict[str, Tensor]] | None = None
 
     def posterior(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
         """``{site: q(site | x)}``, over latents in normalised units."""
-        return self.guide.posterior(self.normalizer(self.check(x)))
+        with self._evaluating():
+            return self.guide.posterior(self.normalizer(self.check(x)))
+
+    def code(self, x: Float[Tensor, "*rows d"]) -> Tensor | SparseCode:
+        """The code at the posterior *mean*, as the guide writes it: dense, or in slots."""
+        means = {name: q.mean for name, q in self.posterior(x).items()}
+        return self.model.code(means)
 
     def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch K"]:
-        """The code at the posterior *mean*: ``link(E[z | x])``; deterministic."""
-        return self.model.link(self.posterior(x)["z"].mean)
+        """The code at the posterior *mean*, dense whatever the guide; deterministic."""
+        code = self.code(x)
+        return code.dense() if isinstance(code, SparseCode) else code
 
-    def decode(self, code: Float[Tensor, "*rows K"]) -> Float[Tensor, "*batch d"]:
+    def decode(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Float[Tensor, "*batch d"]:
         """The mean activation of a code, in raw units."""
-        return self.normalizer.inverse(self.model.decoder(code))
+        given = (code.z, code.support) if isinstance(code, SparseCode) else (code,)
+        return self.normalizer.inverse(self.model.decoder(*given))
 
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
-        """``decode(encode(x))``."""
-        return self.decode(self.encode(x))
+        """``decode(code(x))``."""
+        return self.decode(self.code(x))
 
     def elbo(self, x: Float[Tensor, "rows d"]) -> Tensor:
         """The ELBO per row, nats, of *raw* activations: one noise draw, log-Jacobian included.
 
         Shape ``()``, or ``(R,)`` for replicas.
         """
-        terms = ClosedFormELBO().site_terms(self.model, self.guide, self.normalizer(self.check(x)))
+        x = self.normalizer(self.check(x))
+        with self._evaluating():
+            terms = ClosedFormELBO().site_terms(self.model, self.guide, x)
         loss = sum(per_row(terms, x.shape[-2]).values())
         return self.normalizer.log_jacobian(x.shape[-1]) - loss
 
@@ -65,16 +86,28 @@ class Autoencoder(nn.Module):
         return self.model(self.normalizer(x))
 
     def pyro_guide(self, x: Float[Tensor, "rows d"]) -> dict[str, Tensor]:
-        """The guide as ``pyro.infer.SVI`` wants it; atoms that have left their sphere are put back.
+        """The guide as ``pyro.infer.SVI`` wants it; what follows an update is done before the next.
 
+        Atoms that have left their sphere are put back, and observers see the codes of the update.
         Call :meth:`project` after the last step, which is not followed by another.
         """
         pyro.module("autoencoder", self)
         self.project()
-        return self.guide(self.normalizer(x))
+        sites = self.guide(self.normalizer(x))
+        if self.training and torch.is_grad_enabled() and self.observers():
+            codes = {name: value.detach() for name, value in sites.items()}
+            self._last_codes = (self._updates(), codes)
+        return sites
 
     def project(self) -> None:
-        """Put atoms that have left their sphere back on it."""
+        """After a step of SVI: atoms back on their sphere, its codes shown to the observers.
+
+        Codes that no update followed, of another particle or an evaluation, are forgotten.
+        """
+        last, self._last_codes = self._last_codes, None
+        if last is not None and last[0] != self._updates():
+            for observer in self.observers():
+                observer.observe(last[1])
         for module in self.projected():
             if module.has_left():
                 module.project()
@@ -82,6 +115,25 @@ class Autoencoder(nn.Module):
     def projected(self) -> list[nn.Module]:
         """The modules whose parameters live on a manifold."""
         return [m for m in self.modules() if isinstance(m, Projected)]
+
+    def _updates(self) -> int:
+        """A count that grows whenever a parameter is changed in place."""
+        return sum(parameter._version for parameter in self.parameters())
+
+    def observers(self) -> list[Observer]:
+        """The modules that learn from the codes of training, beside the gradient."""
+        return [m for m in self.modules() if isinstance(m, Observer)]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = [module for module in self.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
     def check(self, x: Tensor) -> Tensor:
         """``x`` itself, or a typed error naming what is wrong with its shape, dtype or device."""
@@ -131,16 +183,23 @@ class Autoencoder(nn.Module):
     @property
     def W_enc(self) -> Tensor:
         """Encoder matrix of the posterior mean ``(d, K)``; linear encoders only."""
-        return self._linear_encoder().W_enc[..., : self.guide.posterior.latents]
+        encoder = self._linear_encoder()
+        if isinstance(encoder, AbstractDictionaryEncoder):  # a row per latent
+            return encoder.W_enc.mT
+        return encoder.W_enc[..., : self.guide.posterior.latents]
 
     @property
     def b_enc(self) -> Tensor:
-        """Encoder bias of the posterior mean ``(K,)``; linear encoders only."""
+        """Encoder bias of the posterior mean ``(K,)``; linear encoders only.
+
+        After :class:`vsae.TiedEncoder` and :class:`vsae.DictionaryEncoder` it is added to
+        ``(x - b_dec) W_enc``.
+        """
         return self._linear_encoder().b_enc[..., : self.guide.posterior.latents]
 
     def _linear_encoder(self) -> nn.Module:
         encoder = self.guide.posterior.encoder
-        if not isinstance(encoder, LinearEncoder | TiedEncoder):
+        if not isinstance(encoder, LinearEncoder | TiedEncoder | AbstractDictionaryEncoder):
             raise ConfigError(
                 f"W_enc and b_enc exist for linear encoders: got {type(encoder).__name__}. "
                 "Use encode(x).",

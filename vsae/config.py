@@ -143,24 +143,55 @@ def _look_up(table: dict, name: str) -> object:
     return table[name]
 
 
-def _register_all() -> None:
+_SUPPORT = ("decoder", "prior", "width", "noise")  # what every model of codes in slots is made of
+
+
+def _register_vsae() -> None:
     for cls in (nn.Identity, nn.ReLU, vsae.IdentityNormalizer):
         register(cls)
+    register(vsae.TopKLink, "k")
     register(vsae.AffineNormalizer, "mean", "scale")
     for decoder in (vsae.LinearDecoder, vsae.FreeDecoder):
         register(decoder, "latents", "d_model", "bias")
     register(vsae.LinearEncoder, "d_model", "outputs")
     register(vsae.MLPEncoder, "d_model", "hidden", "outputs")
-    register(vsae.GaussianPosterior, "encoder", "floor")
-    register(vsae.FullGaussianPosterior, "encoder", "latents", "floor")
-    for posterior in (vsae.ReLUPosterior, vsae.PointPosterior):
-        register(posterior, "encoder")
-    register(vsae.AmortizedGuide, "posterior")
+    for encoder in (vsae.TiedEncoder, vsae.DictionaryEncoder, vsae.ScreenedEncoder):
+        register(encoder, "decoder")
     register(vsae.FixedNoise, "scale")
     register(vsae.LearnedNoise, "scale", "floor")
-    register(vsae.SparseAutoencoder, "decoder", "prior", "noise", "link")
+    register(vsae.DeadLatents, "latents", "after")
+    register(vsae.AmortizedGuide, "posterior")
     register(vsae.Autoencoder, "model", "guide", "normalizer")
-    register(vsae.TiedEncoder, "decoder")
+
+
+def _register_models() -> None:
+    register(vsae.SparseAutoencoder, "decoder", "prior", "noise", "link")
+    register(vsae.SupportAutoencoder, *_SUPPORT, "activity")
+    register(vsae.MatryoshkaAutoencoder, *_SUPPORT, "prefixes", "weights", "activity")
+    register(vsae.MultiTopKAutoencoder, *_SUPPORT, "k", "weight")
+    register(vsae.GatedAutoencoder, "decoder", "prior", "noise")
+    switch = ("experts", "width", "noise", "balance")
+    register(vsae.SwitchAutoencoder, "decoder", "prior", *switch)
+    register(vsae.ResidualAutoencoder, "model", "dead", "residual_noise")
+
+
+def _register_posteriors() -> None:
+    register(vsae.GaussianPosterior, "encoder", "floor")
+    register(vsae.FullGaussianPosterior, "encoder", "latents", "floor")
+    for posterior in (vsae.ReLUPosterior, vsae.PointPosterior, vsae.GatedPosterior):
+        register(posterior, "encoder")
+    for posterior in (vsae.TopKPosterior, vsae.AbsTopKPosterior):
+        register(posterior, "encoder", "k")
+    register(vsae.BatchTopKPosterior, "encoder", "k", "width")
+    register(vsae.FixedVarianceGaussianPosterior, "encoder", "scale")
+    register(vsae.GaussianTopKPosterior, "encoder", "k", "scale")
+    register(vsae.MatchingPursuitPosterior, "decoder", "k")
+    register(vsae.SwitchPosterior, "encoder", "experts", "k")
+    register(vsae.JumpReLUPosterior, "encoder", "width", "bandwidth")
+    register(vsae.AuxKPosterior, "posterior", "dead", "k")
+
+
+def _register_priors() -> None:
     register(priors.Graph, "edges", "weights", "num_nodes", "signed", "scaling")
     register(priors.IsotropicPrior, "dim", "learnable", "loc")
     register(priors.EquicorrelatedPrior, "dim", "correlation", "loc")
@@ -168,9 +199,14 @@ def _register_all() -> None:
     register(priors.BlockDiagonalPrior, "block_sizes", "order", "loc")
     register(priors.LaplacePrior, "dim", "learnable")
     register(priors.GraphLaplacianPrior, "graph", "learnable", "loc", "logdet")
+    register(priors.ARDPrior, "dim", "loc")
+    register(priors.FlatPrior, "dim")
+    register(priors.BernoulliPrior, "dim", "rate", "learnable")
+    register(priors.SlabPrior, "prior")
     for logdet in (priors.ComponentLU, priors.Spectrum, priors.Omitted):
         register(logdet)
     register(priors.LanczosSpectrum, "probes", "steps", "seed")
 
 
-_register_all()
+for _register in (_register_vsae, _register_models, _register_posteriors, _register_priors):
+    _register()

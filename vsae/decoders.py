@@ -3,10 +3,11 @@
 from abc import abstractmethod
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from priors.replicas import rows_affine
+from vsae.slots import bag
 
 
 class Projected(nn.Module):
@@ -47,8 +48,11 @@ class FreeDecoder(nn.Module):
         self.W_dec = nn.Parameter(_random_atoms(latents, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model)) if bias else None
 
-    def forward(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*batch d"]:
-        return rows_affine(z, self.W_dec, self.b_dec)
+    def forward(
+        self, z: Float[Tensor, "*rows K"], support: Int[Tensor, "*rows K"] | None = None
+    ) -> Float[Tensor, "*batch d"]:
+        """Dense ``z`` (B, K), or amplitudes ``z`` (B, W) of the latents ``support`` (B, W)."""
+        return decode(z, support, self.W_dec, self.b_dec)
 
 
 class LinearDecoder(Projected):
@@ -76,8 +80,11 @@ class LinearDecoder(Projected):
         self.W_dec = nn.Parameter(_random_atoms(latents, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model)) if bias else None
 
-    def forward(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*batch d"]:
-        return rows_affine(z, self.W_dec, self.b_dec)
+    def forward(
+        self, z: Float[Tensor, "*rows K"], support: Int[Tensor, "*rows K"] | None = None
+    ) -> Float[Tensor, "*batch d"]:
+        """Dense ``z`` (B, K), or amplitudes ``z`` (B, W) of the latents ``support`` (B, W)."""
+        return decode(z, support, self.W_dec, self.b_dec)
 
     @torch.no_grad()
     def project_gradient(self) -> None:
@@ -92,6 +99,16 @@ class LinearDecoder(Projected):
     @torch.no_grad()
     def project(self) -> None:
         self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=-1, keepdim=True))
+
+
+def decode(z: Tensor, support: Tensor | None, atoms: Tensor, bias: Tensor | None) -> Tensor:
+    """``bias + Σ_k z_k · atom_k`` of dense codes, or ``bias + Σ_j z_j · atom_{support_j}``."""
+    if support is None:
+        return rows_affine(z, atoms, bias)
+    width = z.shape[-1]
+    mean = bag(support.reshape(-1, width), z.reshape(-1, width), atoms)
+    mean = mean if z.dim() == 2 else mean.view(*z.shape[:-1], -1)
+    return mean if bias is None else mean + bias
 
 
 def _random_atoms(latents: int, d_model: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from priors.errors import ConfigError
+from vsae.errors import MissingKLError
 from vsae.recording import latent, record_sites
 
 
@@ -103,7 +104,7 @@ class ClosedFormELBO(ELBO):
             else:
                 source = sources[name]
                 _check_reparameterised(name, source["fn"])
-                term = self._latent_term(kl_divergence(source["fn"], site["fn"]), source["mask"])
+                term = self._latent_term(_kl(name, source["fn"], site["fn"]), source["mask"])
             terms[name] = scale_and_mask(term, source["scale"], source["mask"])
         return terms
 
@@ -137,6 +138,18 @@ def _check_reparameterised(name: str, q: Distribution) -> None:
             code="elbo.not_reparameterized",
             context={"site": name},
         )
+
+
+def _kl(name: str, q: Distribution, p: Distribution) -> Tensor:
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError as error:
+        raise MissingKLError(
+            f"site {name!r} has no closed-form KL: got {q} and {p}. Register one with "
+            "torch.distributions.register_kl, or use pyro.infer.Trace_ELBO.",
+            code="elbo.no_kl",
+            context={"site": name},
+        ) from error
 
 
 def _samples(nodes: dict[str, dict]) -> dict[str, dict]:

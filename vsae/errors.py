@@ -59,6 +59,12 @@ class NonFiniteLossError(VsaeError, FloatingPointError):
     exit_status = 4
 
 
+class MissingKLError(VsaeError, NotImplementedError):
+    """A posterior and a prior between which no closed-form KL is registered."""
+
+    exit_status = 2
+
+
 class CheckpointError(VsaeError, RuntimeError):
     """A saved folder that cannot be written or read back."""
 

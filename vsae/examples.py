@@ -7,8 +7,8 @@ from priors.isotropic import IsotropicPrior
 from vsae.decoders import LinearDecoder
 from vsae.encoders import LinearEncoder
 from vsae.guides import AmortizedGuide
+from vsae.models.sae import SparseAutoencoder
 from vsae.posteriors import GaussianPosterior
-from vsae.sae import SparseAutoencoder
 
 
 def tiny() -> tuple[nn.Module, nn.Module, Tensor]:

@@ -18,7 +18,7 @@ class SphericalNormal(TorchDistribution):
     .. math:: -\log p(x) = \lVert x - μ\rVert^2 / 2σ^2 + d \log σ + \tfrac d2 \log 2π
 
     Equal to ``Normal(loc, scale).to_event(1)``, which broadcasts ``scale`` to (B, d) and takes that
-    many logarithms: 3 % of a TopK step.
+    many logarithms.
 
     Args:
         loc: Mean ``(*batch, d)``, in activation units.
@@ -116,6 +116,20 @@ class LearnedNoise(nn.Module):
 
     def forward(self) -> Tensor:
         return self.floor + self.log_excess.exp()
+
+
+def as_noise(noise: float | nn.Module) -> nn.Module:
+    """A module ``() -> σ``: ``noise`` itself, or :class:`FixedNoise` of a number.
+
+    Raises:
+        ConfigError: ``noise.scale`` for a tensor, which would be frozen in silence.
+    """
+    if isinstance(noise, Tensor):
+        raise ConfigError(
+            "noise is a tensor: expected a float, fixed, or a module such as LearnedNoise(…).",
+            code="noise.scale",
+        )
+    return noise if isinstance(noise, nn.Module) else FixedNoise(noise)
 
 
 def _check_positive(scale: float) -> None:

@@ -3,7 +3,8 @@
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 import pyro
 import torch
@@ -17,6 +18,7 @@ from vsae.elbo import ClosedFormELBO, per_row, scale_latents
 from vsae.errors import CollapseWarning, NonFiniteLossError, NonFiniteWarning
 from vsae.metrics import active_units
 from vsae.noise import noise_from
+from vsae.observer import latent_values
 
 NOISE = 0  # the random stream of injected noise; epochs take 1, 2, …
 PROBE = 1024  # rows on which collapse is looked for, at most
@@ -27,12 +29,14 @@ class StepRecord:
     """What one step measured: per row, nats; detached, not copied to the host.
 
     Each value has shape ``()``, or ``(R,)`` for replicas. Latent sites' terms are as they stand in
-    the objective, β times the KL.
+    the objective, β times the KL. Of codes in slots ``codes`` has the batch's ``l0``, and what
+    observers report: the number of ``dead`` latents, a ``threshold``.
     """
 
     step: int
     beta: float | Tensor
     terms: dict[str, Tensor]
+    codes: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def loss(self) -> Tensor:
@@ -40,16 +44,18 @@ class StepRecord:
         return sum(self.terms.values())
 
     def to_dict(self) -> dict[str, float | list[float] | int]:
-        """Floats (lists for replicas) under the names of the metrics files: ``elbo/…``."""
+        """Floats (lists for replicas), named as in the metrics files: ``elbo/…``, ``codes/…``."""
         beta = self.beta.flatten().tolist() if isinstance(self.beta, Tensor) else self.beta
         named = {"elbo/loss": self.loss} | {f"elbo/{n}": t for n, t in self.terms.items()}
+        named |= {f"codes/{n}": t for n, t in self.codes.items()}
         return {"step": self.step, "beta": beta} | {n: t.tolist() for n, t in named.items()}
 
 
 class Run:
     """A training run, made by :func:`vsae.fit`: an iterator of records, and ``run()``.
 
-    Iterating goes on where the last iteration stopped, to ``steps``.
+    Iterating goes on where the last iteration stopped, to ``steps``; the pair is in training mode
+    meanwhile.
 
     Attributes:
         step: The next step.
@@ -80,6 +86,9 @@ class Run:
         self._device = autoencoder.W_dec.device
         self._noise = noise_from([stream(s, NOISE, self._device) for s in batches.seeds])
         self._projected = autoencoder.projected()
+        self._modules, self._observers = list(autoencoder.modules()), autoencoder.observers()
+        sites = autoencoder.posterior(batches.data[..., :1, :].to(self._device))
+        self._watched = bool(self._observers) or "support" in sites
         self._leaves = [p for group in optimizer.param_groups for p in group["params"]]
         self._before = [p.detach().clone() for p in self._leaves]
         self._replicas = num_replicas(autoencoder)
@@ -123,8 +132,10 @@ class Run:
         x = self.autoencoder.normalizer(batch)
         for group, base in zip(self.optimizer.param_groups, self._base_lr, strict=True):
             group["lr"] = base * self.lr_schedule(step)
-        beta = self.beta(step)
-        with pyro.validation_enabled(False), self._noise, scale_latents(beta):
+        if not all(module.training for module in self._modules):
+            self.autoencoder.train()
+        beta, seen = self.beta(step), latent_values() if self._watched else nullcontext()
+        with pyro.validation_enabled(False), self._noise, scale_latents(beta), seen:
             sites = self.elbo.site_terms(self.autoencoder.model, self.autoencoder.guide, x)
         terms = per_row(sites, x.shape[-2])
         loss = sum(terms.values())
@@ -132,14 +143,24 @@ class Run:
             p.grad = None
         loss.sum().backward()
         self._update(step, loss.detach(), sites)
-        return StepRecord(step, beta, {name: term.detach() for name, term in terms.items()})
+        codes = self._seen(seen.values) if self._watched else {}
+        return StepRecord(step, beta, {name: term.detach() for name, term in terms.items()}, codes)
+
+    @torch.no_grad()
+    def _seen(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Show the codes of the step to the observers; what there is to say of both."""
+        codes = {"l0": values["z"].count_nonzero(-1).double().mean()} if "support" in values else {}
+        for observer in self._observers:
+            observer.observe(values)
+            codes |= observer.report()
+        return codes
 
     def _update(self, step: int, loss: Tensor, sites: dict[str, Tensor]) -> None:
         for module in self._projected:
             module.project_gradient()
         norm = self._gradient_norm()
         self._finite &= (loss + norm).isfinite()
-        if not bool(self._finite.all()):  # the step's one read by the host
+        if not bool(self._finite.all()):  # a read by the host
             self._freeze(step, sites)
         if self.clip < math.inf:
             factor = (self.clip / norm).clamp(max=1.0).nan_to_num(nan=0.0)
@@ -199,11 +220,13 @@ class Run:
         """Warn (``CollapseWarning``) if over 90 % of the latents say nothing about their input.
 
         Looks at up to 1024 rows of the data, see :func:`vsae.metrics.active_units`; a point
-        posterior cannot collapse, and under 64 rows nothing can be said.
+        posterior cannot collapse, codes in slots have no fixed latents, and under 64 rows nothing
+        can be said.
         """
         x = self.batches.data[..., :PROBE, :].to(self._device)
-        q = self.autoencoder.posterior(x)["z"]
-        if x.shape[-2] < 64 or not bool(q.variance.any()):
+        sites = self.autoencoder.posterior(x)
+        q = sites["z"]
+        if x.shape[-2] < 64 or "support" in sites or not bool(q.variance.any()):
             return
         units = active_units(q.mean, q.variance) / q.event_shape[0]
         if bool((units < 0.1).any()):

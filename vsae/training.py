@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from priors.replicas import num_replicas
 from vsae.autoencoder import Autoencoder
@@ -13,6 +14,7 @@ from vsae.elbo import ClosedFormELBO
 from vsae.errors import ConfigError, ShapeError
 from vsae.run import Run
 from vsae.schedules import Constant
+from vsae.sparse_code import SparseCode
 
 Schedule = Callable[[int], float | Tensor]
 
@@ -63,7 +65,9 @@ def fit(
         DataError: ``data.…``, see :class:`vsae.batches.Batches` and :meth:`Autoencoder.check`.
         ConfigError: ``fit.seeds`` if there are not as many seeds as replicas, ``fit.setting`` for
             an impossible number, ``fit.optimizer``, ``fit.elbo``, ``pair.latents`` if prior,
-            posterior and decoder do not have the same number of latents.
+            posterior and decoder do not have the same number of latents, ``pair.width`` if model
+            and posterior do not have the same number of slots, ``pair.slots`` if only one of them
+            has slots.
 
     Example:
         >>> from vsae.examples import tiny
@@ -133,10 +137,15 @@ def _check_replicas(autoencoder: Autoencoder, data: Tensor, seeds: tuple[int, ..
 
 def _check_pair(autoencoder: Autoencoder, x: Tensor) -> None:
     """Prior, posterior and decoder agree on the latents: else they would broadcast in silence."""
-    sites = autoencoder.posterior(x)
-    found = {"prior": autoencoder.model.prior().event_shape[0]}
-    found |= {"decoder": autoencoder.model.decoder.latents}
-    if "z" in sites:
+    sites, model = autoencoder.posterior(x), autoencoder.model
+    _check_form(model, sites)
+    found = {"prior": model.prior().event_shape[0], "decoder": model.decoder.latents}
+    if getattr(model, "activity", None) is not None:
+        found |= {"activity": model.activity().event_shape[0]}
+    if "support" in sites:
+        _check_width(model, sites["support"].event_shape[0])
+        found |= {"posterior": autoencoder.guide.posterior.latents}
+    elif "z" in sites:
         found |= {"posterior": sites["z"].event_shape[0]}
     if len(set(found.values())) > 1:
         raise ConfigError(
@@ -144,6 +153,29 @@ def _check_pair(autoencoder: Autoencoder, x: Tensor) -> None:
             "expected one number.",
             code="pair.latents",
             context=found,
+        )
+
+
+def _check_form(model: nn.Module, sites: dict[str, Distribution]) -> None:
+    """The model reads codes as the posterior writes them: dense, or in slots."""
+    try:
+        in_slots = isinstance(model.code({n: q.mean for n, q in sites.items()}), SparseCode)
+    except KeyError:  # the model wants a site that the posterior does not name
+        in_slots = "support" not in sites
+    if in_slots != ("support" in sites):
+        raise ConfigError(
+            f"model and posterior write codes differently: got {type(model).__name__} and the "
+            f"sites {sorted(sites)}, expected both dense, or both in slots.",
+            code="pair.slots",
+        )
+
+
+def _check_width(model: nn.Module, written: int) -> None:
+    if model.width != written:
+        raise ConfigError(
+            f"model and posterior have different numbers of slots: got width={model.width} and "
+            f"{written}, expected one number.",
+            code="pair.width",
         )
 
 

@@ -1,7 +1,6 @@
 """Every performance claim of the library, measured: ``python tests/benchmarks``."""
 
 import argparse
-import ctypes
 import dataclasses
 import json
 import os
@@ -17,7 +16,10 @@ from kl_rows import block_row, dense_row, graph_row
 from knn_rows import knn_row
 from report import markdown
 from results import Result
+from sparse_rows import field_row, growth_row, guide_row, peak_row, validation_row
 from step_rows import replica_row, sae_row, small_row
+
+from vsae.hardware import tune_allocator
 
 ROWS = {
     "graph": graph_row,
@@ -27,15 +29,12 @@ ROWS = {
     "sae": sae_row,
     "small": small_row,
     "replicas": replica_row,
+    "field": field_row,
+    "validation": validation_row,
+    "guides": guide_row,
+    "growth": growth_row,
+    "peak": peak_row,
 }
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-
-
-def tune_allocator() -> None:
-    """Keep freed memory instead of handing it back, as glibc does with any tensor over 32 MB."""
-    libc = ctypes.CDLL(None)
-    if not (libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)):
-        sys.exit("--tune-allocator needs glibc")
 
 
 def parsed() -> argparse.Namespace:

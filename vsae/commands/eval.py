@@ -44,32 +44,49 @@ def main(argv: list[str]) -> int:
 def measure(autoencoder, data, *, threshold: float = 0.0) -> dict[str, float]:
     """Metrics of the posterior-mean code over all rows, and the ELBO (nats/row, raw units).
 
-    Batch by batch: codes of all rows at once need not fit. The ELBO takes one noise draw per row,
-    from a fixed seed.
+    Batch by batch, and codes in slots stay in slots: codes of all rows at once need not fit. The
+    ELBO takes one noise draw per row, from a fixed seed.
     """
     import torch
 
     from vsae import metrics, noise_from
 
-    squared = count = elbo = 0.0
-    fired = torch.zeros(len(autoencoder.W_dec), dtype=torch.bool)
+    squared = elbo = 0.0
+    fired = torch.zeros(len(autoencoder.W_dec), dtype=torch.int64, device=data.device)
     with torch.no_grad(), noise_from([torch.Generator(data.device).manual_seed(0)]):
         for x in data.split(4096):
-            codes = autoencoder.encode(x)
-            squared += metrics.mse(x, autoencoder.decode(codes)).item() * x.numel()
-            count += metrics.l0(codes, threshold=threshold).item() * len(x)
-            fired |= (codes.abs() > threshold).any(0)
+            code = autoencoder.code(x)
+            squared += metrics.mse(x, autoencoder.decode(code)).item() * x.numel()
+            fired += firings(code, threshold)
             elbo += autoencoder.elbo(x).item() * len(x)
     centre = data.mean(0, dtype=torch.float64).to(data.dtype)
     variance = metrics.mse(data, centre.expand_as(data)).item()
     return {
         "mse": squared / data.numel(),
         "explained_variance": _explained(squared / data.numel(), variance),
-        "l0": count / len(data),
-        "dead_fraction": 1 - fired.double().mean().item(),
+        "l0": fired.sum().item() / len(data),
+        "dead_fraction": (fired == 0).double().mean().item(),
         "elbo_nats_per_row": elbo / len(data),
         "rows": len(data),
     }
+
+
+def firings(code, threshold: float):
+    """How many rows each latent is active in ``(K,)``, of a code that is dense or in slots.
+
+    Example:
+        >>> import torch
+        >>> from vsae import SparseCode
+        >>> code = SparseCode(torch.tensor([[3, 0]]), torch.tensor([[0.5, 0.0]]), latents=4)
+        >>> firings(code, 0.0).tolist(), firings(code.dense(), 0.0).tolist()
+        ([0, 0, 0, 1], [0, 0, 0, 1])
+    """
+    from vsae import SparseCode
+
+    if not isinstance(code, SparseCode):
+        return (code.abs() > threshold).sum(0)
+    active = (code.z.abs() > threshold).flatten().to(code.support)
+    return active.new_zeros(code.latents).index_add_(0, code.support.flatten(), active)
 
 
 def _explained(error: float, variance: float) -> float:

@@ -26,3 +26,8 @@ def share(text: str) -> float:
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"expected a share, 0 <= share < 1: got {text}")
     return value
+
+
+def positive_ints(text: str) -> tuple[int, ...]:
+    """Whole numbers above 0, separated by commas."""
+    return tuple(positive_int(part) for part in text.split(","))

@@ -3,38 +3,92 @@
 import argparse
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
-from vsae.commands.numbers import positive_float, positive_int, share
+from vsae.commands.architectures import ARCHITECTURES, Choice, build, choose
+from vsae.commands.numbers import positive_float, positive_int, positive_ints, share
+from vsae.commands.prior_names import PRIORS
 
 SPLIT = -1  # the random stream that draws held-out rows
-PRIORS = ("laplace", "isotropic", "cholesky", "blocks", "graph")
+WARMUP = 500  # steps until β is 1
+COVARIANCE = 20_000  # rows, at most, whose principal components are counted
+SETTINGS = {  # each heard by some architectures or priors; see vsae.commands.architectures
+    "prior": {"choices": PRIORS, "metavar": "NAME", "help": ", ".join(PRIORS)},
+    "k": {"type": positive_int, "help": "active latents per row, TopK and its kin (32)"},
+    "width": {"type": positive_int, "help": "slots per row, where a row has more than k"},
+    "l0": {"type": positive_float, "help": "coefficient of jumprelu (0.5)"},
+    "threshold": {"type": positive_float, "help": "of jumprelu to begin with (0.3)"},
+    "bandwidth": {"type": positive_float, "help": "of the kernel thresholds learn through (0.3)"},
+    "l1": {"type": positive_float, "help": "coefficient of l1, gated, prior laplace (0.1)"},
+    "alpha": {"type": positive_float, "help": "weight of the KL, variational TopK (0.1)"},
+    "scale": {"type": positive_float, "help": "standard deviation of a Gaussian posterior"},
+    "prefixes": {"type": positive_ints, "help": "of matryoshka: sizes, as 16,64,512"},
+    "experts": {"type": positive_int, "help": "of switch (16); they divide the latents"},
+    "noise": {"type": positive_float, "help": "sigma; variational 0.5, otherwise 0.707"},
+    "auxk_after": {
+        "type": positive_int,
+        "metavar": "ROWS",
+        "help": "AuxK: revive latents silent for so many rows",
+    },
+    "screened": {"action": "store_true", "help": "select by a bfloat16 product first; exact"},
+    "block": {"type": positive_int, "help": "latents per block, prior blocks (8)"},
+    "graph": {"type": Path, "help": "edges .npy, (E, 2) or (E, 3) with weights, prior graph"},
+    "ridge": {"type": positive_float, "help": "of prior graph: inverse squared units (1)"},
+    "strength": {"type": positive_float, "help": "of prior graph, per unit of edge weight (1)"},
+    "warmup": {"type": positive_int, "help": f"steps until the penalty has full weight ({WARMUP})"},
+}
+
+
+class ListArchitectures(argparse.Action):
+    """Print the names, and leave, as ``--help`` does."""
+
+    def __call__(self, parser, *_) -> None:
+        width = max(map(len, ARCHITECTURES))
+        print("\n".join(f"{name:{width}}  {a.summary}" for name, a in ARCHITECTURES.items()))
+        parser.exit()
 
 
 def parser() -> argparse.ArgumentParser:
     """Options of ``vsae train``."""
     p = argparse.ArgumentParser(
         prog="vsae train",
+        usage="vsae train DATA --out FOLDER [--architecture NAME] [options]",
         description="Train an autoencoder on stored activations and save it to a new folder.",
-        epilog="example: vsae train acts.npy --out runs/first --prior laplace --latents 512",
+        epilog="example: vsae train acts.npy --out runs/first --architecture topk --k 16",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    p.add_argument("data", help=".npy or .safetensors (rows, d), or a source: stories260K")
+    p.add_argument("data", help="rows (.npy, .safetensors), or a source: stories260K")
     p.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
-    p.add_argument("--prior", choices=PRIORS, default="laplace", help="laplace is the l1 SAE")
     p.add_argument("--latents", type=positive_int, default=512)
-    p.add_argument("--l1", type=positive_float, default=0.1, help="coefficient, prior laplace")
-    p.add_argument("--noise", type=positive_float, default=0.5, help="sigma of the other priors")
-    p.add_argument("--block", type=positive_int, default=8, help="latents per block, prior blocks")
-    p.add_argument("--graph", type=Path, help="edges .npy: (E, 2), or (E, 3) with weights")
     p.add_argument("--steps", type=positive_int, default=5000)
     p.add_argument("--batch-size", type=positive_int, default=1024)
     p.add_argument("--lr", type=positive_float, default=1e-3)
-    p.add_argument("--warmup", type=positive_int, default=500, help="steps until beta is 1")
     p.add_argument("--held-out", type=share, default=0.1, help="share of rows measured, not seen")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    _add_choice(p)
+    speed = p.add_argument_group("speed, for the whole process; refused where it does not hold")
+    speed.add_argument("--faster-matmul", action="store_true", help="oneDNN's float32 products")
+    speed.add_argument("--tune-allocator", action="store_true", help="keep freed memory")
     return p
+
+
+def _add_choice(p: argparse.ArgumentParser) -> None:
+    group = p.add_argument_group(
+        "the autoencoder; an option that the architecture or its prior ignores is an error",
+        argument_default=argparse.SUPPRESS,
+    )
+    group.add_argument(
+        "--architecture",
+        choices=ARCHITECTURES,
+        metavar="NAME",
+        help="see --list-architectures (l1, or variational)",
+    )
+    group.add_argument("--list-architectures", action=ListArchitectures, nargs=0, help="and stop")
+    for name, about in SETTINGS.items():
+        metavar = {} if {"metavar", "action"} & about.keys() else {"metavar": "X"}
+        group.add_argument("--" + name.replace("_", "-"), **about, **metavar)
 
 
 def main(argv: list[str]) -> int:
@@ -43,6 +97,8 @@ def main(argv: list[str]) -> int:
     A run that is interrupted (130) or stops being finite (4) is saved as far as it came.
     """
     options = parser().parse_args(argv)
+    given = {n: v for n, v in vars(options).items() if n in SETTINGS or n == "architecture"}
+    choice = choose(given)
 
     import torch
 
@@ -53,16 +109,30 @@ def main(argv: list[str]) -> int:
     refuse_occupied(options.out).mkdir(parents=True, exist_ok=True)  # before the work, not after
     train, held_out = _split(read_activations(options.data), options)
     torch.manual_seed(options.seed)
-    run = _run(options, _build(options, train), train)
-    try:
-        run.run(every=max(1, options.steps // 500))
-    except NonFiniteLossError:
-        _write(options, run, "nonfinite", {})
-        raise
-    scores = _scores(run.autoencoder, train, held_out)
-    result = _write(options, run, "interrupted" if run.interrupted else "finished", scores)
+    with _hardware(options):
+        run = _run(options, choice, train)
+        try:
+            run.run(every=max(1, options.steps // 500))
+        except NonFiniteLossError:
+            _write(options, choice, run, "nonfinite", {})
+            raise
+        scores = _scores(run.autoencoder, train, held_out)
+    state = "interrupted" if run.interrupted else "finished"
+    result = _write(options, choice, run, state, scores)
     print(json.dumps(result) if options.json else _summary(result))
     return 130 if run.interrupted else 0
+
+
+def _hardware(options: argparse.Namespace) -> ExitStack:
+    """The settings of the process that were asked for, undone at the end where they can be."""
+    from vsae.hardware import faster_matmul, tune_allocator
+
+    stack = ExitStack()
+    if options.faster_matmul:
+        stack.enter_context(faster_matmul())
+    if options.tune_allocator:
+        tune_allocator()
+    return stack
 
 
 def _split(data, options: argparse.Namespace):
@@ -76,19 +146,40 @@ def _split(data, options: argparse.Namespace):
     return data[order[:kept]], data[order[kept:]]
 
 
-def _run(options: argparse.Namespace, autoencoder, data):
+def _run(options: argparse.Namespace, choice: Choice, data):
     from vsae import fit
+    from vsae.normalizers import AffineNormalizer
+    from vsae.presets import with_auxk
     from vsae.schedules import LinearWarmup
 
+    normalizer, width = AffineNormalizer.fit(data), data.shape[1]
+    autoencoder = build(choice, width, options.latents, normalizer)
+    if "auxk_after" in options:
+        _check_after(options)
+        autoencoder = with_auxk(autoencoder, after=options.auxk_after)
     return fit(
         autoencoder,
         data,
         steps=options.steps,
         batch_size=options.batch_size,
         lr=options.lr,
-        beta=LinearWarmup(options.warmup),
+        beta=LinearWarmup(vars(options).get("warmup", min(WARMUP, options.steps)))
+        if choice.penalised
+        else 1.0,
         seed=options.seed,
     )
+
+
+def _check_after(options: argparse.Namespace) -> None:
+    from vsae.errors import ConfigError
+
+    rows = options.steps * options.batch_size
+    if options.auxk_after >= rows:
+        raise ConfigError(
+            f"no latent can be dead in this run: got --auxk-after {options.auxk_after}, expected "
+            f"less than its {rows} rows.",
+            code="train.option",
+        )
 
 
 def _scores(autoencoder, train, held_out) -> dict[str, dict[str, float]]:
@@ -98,17 +189,33 @@ def _scores(autoencoder, train, held_out) -> dict[str, dict[str, float]]:
     return {name: measure(autoencoder, rows) for name, rows in parts.items() if len(rows)}
 
 
-def _write(options: argparse.Namespace, run, state: str, scores: dict) -> dict:
+def _write(options: argparse.Namespace, choice: Choice, run, state: str, scores: dict) -> dict:
     from vsae.persistence import files, write_folder
 
     result = {"ok": state == "finished", "folder": str(options.out), "metrics": scores}
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    if ARCHITECTURES[choice.architecture].gaussian and choice.prior != "laplace":
+        result["likelihood"] = _likelihood(run)
+    chosen = {"architecture": choice.architecture, "prior": choice.prior, **choice.settings}
+    settings = {
+        n: str(v) if isinstance(v, Path) else v for n, v in (vars(options) | chosen).items()
+    }
     about = {"settings": settings, "state": state, "step": run.step, **versions(), **result}
     records = "".join(json.dumps(record) + "\n" for record in run.records)
     extra = {"metrics.jsonl": records, "run.json": json.dumps(about, indent=2) + "\n"}
     contents = files(run.autoencoder) | {name: text.encode() for name, text in extra.items()}
     write_folder(options.out, contents)
     return result
+
+
+def _likelihood(run) -> dict[str, float]:
+    """σ, the α of "MSE + α·KL", and how much of the data a Gaussian prior would let through."""
+    from vsae.metrics import surviving_components
+
+    autoencoder = run.autoencoder
+    noise = autoencoder.model.noise().item()
+    rows = autoencoder.normalizer(run.batches.data[:COVARIANCE].to(autoencoder.W_dec.device))
+    kept = int(surviving_components(rows, noise=noise))
+    return {"noise": noise, "alpha": 2 * noise**2, "beta": 1.0, "components_above_noise": kept}
 
 
 def versions() -> dict[str, dict[str, str]]:
@@ -126,50 +233,10 @@ def _summary(result: dict) -> str:
         for part, found in result["metrics"].items()
         for name, value in found.items()
     ]
-    return "\n".join([f"saved to {result['folder']}", *lines])
-
-
-def _build(options: argparse.Namespace, data):
-    from torch import nn
-
-    from vsae.normalizers import AffineNormalizer
-    from vsae.presets import l1_autoencoder, variational_autoencoder
-
-    normalizer, width = AffineNormalizer.fit(data), data.shape[1]
-    if options.prior == "laplace":
-        return l1_autoencoder(width, options.latents, l1=options.l1, normalizer=normalizer)
-    prior = _prior(options)
-    return variational_autoencoder(
-        width, prior, noise=options.noise, link=nn.ReLU(), normalizer=normalizer
-    )
-
-
-def _prior(options: argparse.Namespace):
-    from priors import BlockDiagonalPrior, CholeskyPrior, GraphLaplacianPrior, IsotropicPrior
-
-    if options.prior == "graph":
-        return GraphLaplacianPrior(_graph(options))
-    if options.prior == "blocks":
-        full, rest = divmod(options.latents, options.block)
-        return BlockDiagonalPrior((options.block,) * full + ((rest,) if rest else ()))
-    return {"isotropic": IsotropicPrior, "cholesky": CholeskyPrior}[options.prior](options.latents)
-
-
-def _graph(options: argparse.Namespace):
-    from priors import Graph
-    from vsae.activations import read_array
-    from vsae.errors import ConfigError, GraphError
-
-    if options.graph is None:
-        raise ConfigError("--prior graph needs --graph EDGES.npy.", code="train.graph")
-    edges = read_array(options.graph)
-    if edges.ndim != 2 or edges.shape[1] not in (2, 3):
-        raise GraphError(
-            f"{options.graph} has shape {edges.shape}: expected (E, 2) or (E, 3).",
-            code="graph.shape",
+    if found := result.get("likelihood"):
+        lines.insert(
+            0,
+            f"σ = {found['noise']:.3g}, the α = {found['alpha']:.3g} of MSE + α·KL at β = 1; "
+            f"{found['components_above_noise']} principal components vary more than σ²",
         )
-    weights = edges[:, 2].astype(float) if edges.shape[1] == 3 else None
-    if (edges[:, :2] != edges[:, :2].round()).any():
-        raise GraphError(f"{options.graph} names nodes by fractions.", code="graph.dtype")
-    pairs = edges[:, :2].T.astype(int)
-    return Graph.from_edges(pairs, weights, num_nodes=options.latents)
+    return "\n".join([f"saved to {result['folder']}", *lines])

@@ -5,6 +5,7 @@ from vsae.metrics.activity import activation_value as activation_value
 from vsae.metrics.activity import active_units as active_units
 from vsae.metrics.activity import dead_fraction as dead_fraction
 from vsae.metrics.activity import l0 as l0
+from vsae.metrics.collapse import surviving_components as surviving_components
 from vsae.metrics.reconstruction import explained_variance as explained_variance
 from vsae.metrics.reconstruction import kl_recovered as kl_recovered
 from vsae.metrics.reconstruction import loss_recovered as loss_recovered

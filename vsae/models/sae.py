@@ -4,8 +4,7 @@ import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from priors.errors import ConfigError
-from vsae.likelihood import FixedNoise, SphericalNormal
+from vsae.likelihood import SphericalNormal, as_noise
 from vsae.plates import plates
 
 
@@ -50,12 +49,7 @@ class SparseAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         self.decoder, self.prior = decoder, prior
-        if isinstance(noise, Tensor):
-            raise ConfigError(
-                "noise is a tensor: expected a float, fixed, or a module such as LearnedNoise(…).",
-                code="noise.scale",
-            )
-        self.noise = noise if isinstance(noise, nn.Module) else FixedNoise(noise)
+        self.noise = as_noise(noise)
         self.link = nn.Identity() if link is None else link
 
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
@@ -65,3 +59,7 @@ class SparseAutoencoder(nn.Module):
             mean = self.decoder(self.link(z))
             pyro.sample("x", SphericalNormal(mean, noise), obs=x)
         return mean
+
+    def code(self, sites: dict[str, Tensor]) -> Float[Tensor, "*rows K"]:
+        """The code that values of the latent sites are: ``link(z)``."""
+        return self.link(sites["z"])

@@ -1,4 +1,4 @@
-"""Posterior families: ``x -> {site: Distribution}``. A point is the zero-variance member."""
+"""Gaussian posteriors over dense codes, diagonal or full."""
 
 import pyro.distributions as dist
 import torch
@@ -8,14 +8,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priors.errors import ConfigError
-
-
-def point(value: Tensor) -> dist.Delta:
-    """The Delta of one row: event shape the last dimension, batch shape the rest.
-
-    ``Delta(v)`` without ``event_dim`` passes silently as a wrong batch when B == K: use this.
-    """
-    return dist.Delta(value, event_dim=1)
 
 
 class GaussianPosterior(nn.Module):
@@ -85,36 +77,6 @@ class FullGaussianPosterior(nn.Module):
         factor = torch.diag_embed(self.floor + F.softplus(raw))
         factor = factor.masked_scatter(below.expand_as(factor), strict)
         return {"z": dist.MultivariateNormal(loc, scale_tril=factor)}
-
-
-class ReLUPosterior(nn.Module):
-    r"""``z = relu(encoder(x))``, a point: the ℓ1 SAE's code, under any prior.
-
-    Args:
-        encoder: Network with ``K`` outputs.
-    """
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder, self.latents = encoder, encoder.outputs
-
-    def forward(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
-        return {"z": point(self.encoder(x).relu())}
-
-
-class PointPosterior(nn.Module):
-    r"""``z = encoder(x)``, a point of either sign: for priors on pre-activations (link ``relu``).
-
-    Args:
-        encoder: Network with ``K`` outputs.
-    """
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder, self.latents = encoder, encoder.outputs
-
-    def forward(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
-        return {"z": point(self.encoder(x))}
 
 
 def _check_floor(floor: float) -> None:

@@ -11,8 +11,8 @@ from vsae.autoencoder import Autoencoder
 from vsae.decoders import LinearDecoder
 from vsae.encoders import LinearEncoder, MLPEncoder
 from vsae.guides import AmortizedGuide
+from vsae.models.sae import SparseAutoencoder
 from vsae.posteriors import GaussianPosterior, ReLUPosterior
-from vsae.sae import SparseAutoencoder
 
 
 def l1_autoencoder(

@@ -1,0 +1,122 @@
+"""Settings of the process: what they change is probed, refused where it is wrong, and undone."""
+
+import ctypes
+import subprocess
+import sys
+import types
+
+import pytest
+import torch
+
+from priors.errors import ConfigError
+from vsae import hardware
+from vsae.hardware import faster_matmul, matmul_error, tune_allocator
+
+
+@pytest.fixture
+def setting():
+    """The setting of torch, in whatever state the test leaves it, put back."""
+    if not hasattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision"):
+        pytest.skip("before torch 2.9")
+    setting = torch.backends.mkldnn.matmul
+    before = setting.fp32_precision
+    yield setting
+    setting.fp32_precision = before
+
+
+def test_the_probe_tells_float32_from_bfloat16(monkeypatch):
+    assert matmul_error() < hardware.INACCURATE
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch.nn.functional, "linear", lambda x, w: linear(x.bfloat16(), w.bfloat16()).float()
+    )
+    assert matmul_error() > 100 * hardware.INACCURATE
+
+
+def test_a_block_restores_what_it_found(setting):
+    before = setting.fp32_precision
+    random = torch.get_rng_state()
+    with faster_matmul():
+        assert setting.fp32_precision == "bf16"
+        with faster_matmul():
+            assert setting.fp32_precision == "bf16"
+        assert setting.fp32_precision == "bf16"
+        assert matmul_error() <= hardware.INACCURATE
+    assert setting.fp32_precision == before
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_a_block_that_fails_restores_too(setting):
+    before = setting.fp32_precision
+    with pytest.raises(KeyError), faster_matmul():
+        raise KeyError
+    assert setting.fp32_precision == before
+
+
+def test_a_call_is_for_good(setting):
+    faster_matmul()  # whatever becomes of its result
+    assert setting.fp32_precision == "bf16"
+
+
+@pytest.mark.parametrize("error", [3e-3, float("nan")])
+def test_a_cpu_that_rounds_is_refused_and_nothing_has_changed(error, monkeypatch, setting):
+    before = setting.fp32_precision
+    monkeypatch.setattr(hardware, "matmul_error", lambda: error)
+    with pytest.raises(ConfigError, match="rounds its inputs") as info:
+        faster_matmul()
+    assert info.value.code == "hardware.inaccurate"
+    assert setting.fp32_precision == before
+
+
+def test_a_torch_without_the_setting(monkeypatch):
+    older = types.SimpleNamespace(is_available=lambda: True)
+    monkeypatch.setattr(torch.backends, "mkldnn", older)
+    with pytest.raises(ConfigError, match=r"expected 2\.9 or later") as info:
+        faster_matmul()
+    assert info.value.code == "hardware.unavailable"
+
+
+def test_a_torch_without_onednn(monkeypatch, setting):
+    before = setting.fp32_precision
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    with pytest.raises(ConfigError) as info:
+        faster_matmul()
+    assert info.value.code == "hardware.unavailable"
+    assert setting.fp32_precision == before
+
+
+class Refusing:
+    """A C library whose mallopt knows none of the options."""
+
+    def mallopt(self, option, value):
+        return 0
+
+
+@pytest.mark.parametrize("library", [Refusing(), object()])
+def test_an_allocator_that_cannot_be_tuned(library, monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    with pytest.raises(ConfigError, match="expected glibc") as info:
+        tune_allocator()
+    assert info.value.code == "hardware.allocator"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+def test_freed_memory_is_kept():
+    """Page faults of ten blocks of 64 MB, in a process of their own: those of one, not of ten."""
+    program = """
+import resource, sys, torch
+from vsae.hardware import tune_allocator
+if sys.argv[1] == "tuned":
+    tune_allocator()
+torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {}
+    for how in ("tuned", "plain"):
+        command = [sys.executable, "-c", program, how]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        faults[how] = int(done.stdout)
+    assert 10 * faults["tuned"] < faults["plain"]

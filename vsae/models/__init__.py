@@ -1,0 +1,1 @@
+"""Generative programs, one file each: ``x -> mean``, with ``x`` observed."""

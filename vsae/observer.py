@@ -1,0 +1,95 @@
+"""Modules that learn from the codes of a step, beside the gradient: counters and thresholds."""
+
+from abc import abstractmethod
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.distributed as dist
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+
+from priors.errors import ConfigError
+
+
+class Observer(nn.Module):
+    """A module whose buffers follow the codes of training.
+
+    :func:`vsae.fit` calls :meth:`observe` after every update, outside the traced programs, and
+    ``SVI`` does through :meth:`vsae.Autoencoder.pyro_guide`; in a loop of your own, call it with
+    the latent values of the step (:class:`latent_values`).
+
+    Example:
+        >>> class Rows(Observer):
+        ...     seen = 0
+        ...     def observe(self, sites: dict[str, Tensor]) -> None:
+        ...         self.seen += len(sites["z"])
+        >>> rows = Rows()
+        >>> rows.observe({"z": torch.zeros(5, 2)})
+        >>> rows.seen
+        5
+    """
+
+    @abstractmethod
+    def observe(self, sites: dict[str, Tensor]) -> None:
+        """Learn from the latent values ``{site: value}`` of one batch, without a gradient."""
+
+    def report(self) -> dict[str, Tensor]:
+        """What a training record should say of it, by name; scalars on the device."""
+        return {}
+
+
+class latent_values(Messenger):
+    """Keep the value of every latent site of the programs run inside, by name, in ``values``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, Tensor] = {}
+
+    def _pyro_post_sample(self, msg) -> None:
+        if not msg["is_observed"]:
+            self.values[msg["name"]] = msg["value"].detach()
+
+
+def share_batches(module: nn.Module, group: dist.ProcessGroup | None = None) -> None:
+    """Let what a batch decides be decided by the batches of all processes together.
+
+    BatchTopK's threshold, Switch's loads and the counts of dead latents are those of one process
+    otherwise: independent runs may share a process group. Every process must then call the pair
+    with as many rows as the others, and average gradients itself, as ``DistributedDataParallel``
+    does. Call it last: parts added afterwards, such as AuxK's, do not share.
+
+    Args:
+        module: A pair, a model or a guide.
+        group: Of processes; all of them if ``None``.
+
+    Raises:
+        ConfigError: ``observer.group`` if there is no process group.
+
+    Example:
+        >>> from vsae import topk_autoencoder
+        >>> torch.distributed.init_process_group(...)  # doctest: +SKIP
+        >>> share_batches(topk_autoencoder(4, 16, k=3))  # doctest: +SKIP
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        raise ConfigError(
+            "there is no process group: expected torch.distributed.init_process_group first.",
+            code="observer.group",
+        )
+    for part in module.modules():
+        _GROUPS[part] = dist.group.WORLD if group is None else group
+
+
+# Beside the modules, not in them: a process group can be neither copied nor pickled.
+_GROUPS: WeakKeyDictionary[nn.Module, "dist.ProcessGroup"] = WeakKeyDictionary()
+
+
+def everyone(values: Tensor, module: nn.Module) -> Tensor:
+    """``values`` of all processes that share ``module``'s batches, in one more dimension in front.
+
+    One process alone without :func:`share_batches`; otherwise all must hold the same shape.
+    """
+    if (group := _GROUPS.get(module)) is None:
+        return values[None]
+    parts = [torch.empty_like(values) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(parts, values.contiguous(), group=group)
+    return torch.stack(parts)

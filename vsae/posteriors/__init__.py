@@ -1,0 +1,19 @@
+"""Posterior families, one file each: ``x -> {site: Distribution}``."""
+
+from vsae.posteriors.abs_topk import AbsTopKPosterior as AbsTopKPosterior
+from vsae.posteriors.auxk import AuxKPosterior as AuxKPosterior
+from vsae.posteriors.batch_topk import BatchTopKPosterior as BatchTopKPosterior
+from vsae.posteriors.fixed_variance import (
+    FixedVarianceGaussianPosterior as FixedVarianceGaussianPosterior,
+)
+from vsae.posteriors.gated import GatedPosterior as GatedPosterior
+from vsae.posteriors.gaussian import FullGaussianPosterior as FullGaussianPosterior
+from vsae.posteriors.gaussian import GaussianPosterior as GaussianPosterior
+from vsae.posteriors.gaussian_topk import GaussianTopKPosterior as GaussianTopKPosterior
+from vsae.posteriors.jumprelu import JumpReLUPosterior as JumpReLUPosterior
+from vsae.posteriors.matching_pursuit import MatchingPursuitPosterior as MatchingPursuitPosterior
+from vsae.posteriors.point import PointPosterior as PointPosterior
+from vsae.posteriors.point import ReLUPosterior as ReLUPosterior
+from vsae.posteriors.point import point as point
+from vsae.posteriors.switch import SwitchPosterior as SwitchPosterior
+from vsae.posteriors.topk import TopKPosterior as TopKPosterior

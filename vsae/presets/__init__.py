@@ -1,0 +1,23 @@
+"""Autoencoders by name, each as one call over the parts."""
+
+from vsae.presets.abs_topk import abs_topk_autoencoder as abs_topk_autoencoder
+from vsae.presets.auxk import with_auxk as with_auxk
+from vsae.presets.batch_topk import batch_topk_autoencoder as batch_topk_autoencoder
+from vsae.presets.dense import l1_autoencoder as l1_autoencoder
+from vsae.presets.dense import variational_autoencoder as variational_autoencoder
+from vsae.presets.gated import gated_autoencoder as gated_autoencoder
+from vsae.presets.jumprelu import jumprelu_autoencoder as jumprelu_autoencoder
+from vsae.presets.matching_pursuit import (
+    matching_pursuit_autoencoder as matching_pursuit_autoencoder,
+)
+from vsae.presets.matryoshka import matryoshka_autoencoder as matryoshka_autoencoder
+from vsae.presets.multi_topk import multi_topk_autoencoder as multi_topk_autoencoder
+from vsae.presets.switch import switch_autoencoder as switch_autoencoder
+from vsae.presets.topk import topk_autoencoder as topk_autoencoder
+from vsae.presets.variational_topk import (
+    masked_variational_topk_autoencoder as masked_variational_topk_autoencoder,
+)
+from vsae.presets.variational_topk import shrunk_topk_autoencoder as shrunk_topk_autoencoder
+from vsae.presets.variational_topk import (
+    variational_topk_autoencoder as variational_topk_autoencoder,
+)
