@@ -67,10 +67,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--held-out", type=share, default=0.1, help="share of rows measured, not seen")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    p.add_argument("--faster-matmul", action="store_true", help="oneDNN's products, if accurate")
+    p.add_argument("--tune-allocator", action="store_true", help="keep freed memory (glibc)")
     _add_choice(p)
-    speed = p.add_argument_group("speed, for the whole process; refused where it does not hold")
-    speed.add_argument("--faster-matmul", action="store_true", help="oneDNN's float32 products")
-    speed.add_argument("--tune-allocator", action="store_true", help="keep freed memory")
     return p
 
 
