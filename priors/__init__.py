@@ -21,5 +21,9 @@ from priors.log_determinant import AbstractLogDeterminant as AbstractLogDetermin
 from priors.log_determinant import Omitted as Omitted
 from priors.restrict import restrict as restrict
 from priors.slab import SlabPrior as SlabPrior
+from priors.softmax_weights import SoftmaxWeightsPrior as SoftmaxWeightsPrior
 from priors.spectrum import Spectrum as Spectrum
 from priors.subsets import UniformSubsets as UniformSubsets
+from priors.tiered_laplace import TieredLaplacePrior as TieredLaplacePrior
+from priors.tree import Tree as Tree
+from priors.tree_subsets import TreeSubsets as TreeSubsets

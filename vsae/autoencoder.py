@@ -13,6 +13,7 @@ from vsae.decoders import Projected
 from vsae.elbo import ClosedFormELBO, per_row
 from vsae.encoders import AbstractDictionaryEncoder, LinearEncoder, TiedEncoder
 from vsae.errors import ConfigError, DTypeError, ShapeError
+from vsae.hierarchical_encoder import HierarchicalEncoder
 from vsae.normalizers import IdentityNormalizer
 from vsae.observer import Observer
 from vsae.sparse_code import SparseCode
@@ -137,7 +138,7 @@ class Autoencoder(nn.Module):
 
     def check(self, x: Tensor) -> Tensor:
         """``x`` itself, or a typed error naming what is wrong with its shape, dtype or device."""
-        d_model, weight = self.model.decoder.d_model, self.model.decoder.W_dec
+        d_model, weight = self.model.decoder.d_model, self._weight
         if x.dim() < 1 or x.shape[-1] != d_model:
             raise ShapeError(
                 f"activations of the wrong width: got shape {tuple(x.shape)}, expected (…, "
@@ -160,12 +161,17 @@ class Autoencoder(nn.Module):
 
     def check_dtype(self) -> None:
         """Raise ``DTypeError`` (``model.dtype``) unless parameters are float32 or float64."""
-        if self.W_dec.dtype not in (torch.float32, torch.float64):
+        if self._weight.dtype not in (torch.float32, torch.float64):
             raise DTypeError(
-                f"parameters are {self.W_dec.dtype}: expected float32 or float64, as small updates "
+                f"parameters are {self._weight.dtype}: expected float32 or float64, as small updates "
                 "round away in 16 bits. Keep float32 parameters; autocast encoder and decoder.",
                 code="model.dtype",
             )
+
+    @property
+    def _weight(self) -> Tensor:
+        """A parameter of the dictionary, for its dtype and device; all atoms may be dear to make."""
+        return next(self.model.decoder.parameters())
 
     @property
     def W_dec(self) -> Tensor:
@@ -184,7 +190,7 @@ class Autoencoder(nn.Module):
     def W_enc(self) -> Tensor:
         """Encoder matrix of the posterior mean ``(d, K)``; linear encoders only."""
         encoder = self._linear_encoder()
-        if isinstance(encoder, AbstractDictionaryEncoder):  # a row per latent
+        if not isinstance(encoder, LinearEncoder | TiedEncoder):  # a row per latent
             return encoder.W_enc.mT
         return encoder.W_enc[..., : self.guide.posterior.latents]
 
@@ -199,7 +205,8 @@ class Autoencoder(nn.Module):
 
     def _linear_encoder(self) -> nn.Module:
         encoder = self.guide.posterior.encoder
-        if not isinstance(encoder, LinearEncoder | TiedEncoder | AbstractDictionaryEncoder):
+        linear = LinearEncoder | TiedEncoder | AbstractDictionaryEncoder | HierarchicalEncoder
+        if not isinstance(encoder, linear):
             raise ConfigError(
                 f"W_enc and b_enc exist for linear encoders: got {type(encoder).__name__}. "
                 "Use encode(x).",

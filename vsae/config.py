@@ -151,16 +151,25 @@ def _register_vsae() -> None:
         register(cls)
     register(vsae.TopKLink, "k")
     register(vsae.AffineNormalizer, "mean", "scale")
+    register(vsae.WhiteningNormalizer, "mean", "whitening")
     for decoder in (vsae.LinearDecoder, vsae.FreeDecoder):
         register(decoder, "latents", "d_model", "bias")
+    register(vsae.HierarchicalDecoder, "top", "branching", "subspaces")
     register(vsae.LinearEncoder, "d_model", "outputs")
     register(vsae.MLPEncoder, "d_model", "hidden", "outputs")
     for encoder in (vsae.TiedEncoder, vsae.DictionaryEncoder, vsae.ScreenedEncoder):
         register(encoder, "decoder")
+    register(vsae.TieredEncoder, "d_model", "sizes", "clip", "norms")
+    for norm in (nn.RMSNorm, nn.LayerNorm):
+        register(norm, "normalized_shape", "eps", "elementwise_affine")
+    register(vsae.Curriculum, "starts", "lengths")
     register(vsae.FixedNoise, "scale")
     register(vsae.LearnedNoise, "scale", "floor")
     register(vsae.DeadLatents, "latents", "after")
-    register(vsae.AmortizedGuide, "posterior")
+    register(vsae.HierarchicalEncoder, "decoder", "top")
+    register(vsae.LeakyThreshold, "threshold", "slope")
+    for guide in (vsae.AmortizedGuide, vsae.RoutedGuide):
+        register(guide, "posterior")
     register(vsae.Autoencoder, "model", "guide", "normalizer")
 
 
@@ -170,9 +179,18 @@ def _register_models() -> None:
     register(vsae.MatryoshkaAutoencoder, *_SUPPORT, "prefixes", "weights", "activity")
     register(vsae.MultiTopKAutoencoder, *_SUPPORT, "k", "weight")
     register(vsae.GatedAutoencoder, "decoder", "prior", "noise")
+    register(vsae.TieredAutoencoder, "decoder", "prior", "sizes", "noise")
     switch = ("experts", "width", "noise", "balance")
     register(vsae.SwitchAutoencoder, "decoder", "prior", *switch)
     register(vsae.ResidualAutoencoder, "model", "dead", "residual_noise")
+    routed = ("k", "noise", "top_noise", "losers", "num_losers", "orthogonality")
+    register(vsae.HierarchicalAutoencoder, "decoder", "prior", *routed)
+    for belief in (
+        vsae.Biorthogonality,
+        vsae.FrobeniusBiorthogonality,
+        vsae.ShippedBiorthogonality,
+    ):
+        register(belief, "encoder", "decoder", "weight")
 
 
 def _register_posteriors() -> None:
@@ -187,17 +205,25 @@ def _register_posteriors() -> None:
     register(vsae.GaussianTopKPosterior, "encoder", "k", "scale")
     register(vsae.MatchingPursuitPosterior, "decoder", "k")
     register(vsae.SwitchPosterior, "encoder", "experts", "k")
+    register(vsae.TieredPosterior, "encoder", "curriculum")
     register(vsae.JumpReLUPosterior, "encoder", "width", "bandwidth")
     register(vsae.AuxKPosterior, "posterior", "dead", "k")
+    activations = ("activation", "child_activation")
+    register(vsae.RoutedPosterior, "encoder", "k", *activations)
+    register(vsae.RoutedLosersPosterior, "encoder", "k", "width", *activations)
+    register(vsae.GaussianRoutedPosterior, "encoder", "k", "scale")
 
 
 def _register_priors() -> None:
+    register(priors.Tree, "roots", "branching")
     register(priors.Graph, "edges", "weights", "num_nodes", "signed", "scaling")
     register(priors.IsotropicPrior, "dim", "learnable", "loc")
     register(priors.EquicorrelatedPrior, "dim", "correlation", "loc")
     register(priors.CholeskyPrior, "dim", "loc")
     register(priors.BlockDiagonalPrior, "block_sizes", "order", "loc")
     register(priors.LaplacePrior, "dim", "learnable")
+    register(priors.TieredLaplacePrior, "sizes", "scales", "learnable", "floor", "ramps")
+    register(priors.SoftmaxWeightsPrior, "sizes", "l1")
     register(priors.GraphLaplacianPrior, "graph", "learnable", "loc", "logdet")
     register(priors.ARDPrior, "dim", "loc")
     register(priors.FlatPrior, "dim")

@@ -9,11 +9,15 @@ from vsae.posteriors.fixed_variance import (
 from vsae.posteriors.gated import GatedPosterior as GatedPosterior
 from vsae.posteriors.gaussian import FullGaussianPosterior as FullGaussianPosterior
 from vsae.posteriors.gaussian import GaussianPosterior as GaussianPosterior
+from vsae.posteriors.gaussian_routed import GaussianRoutedPosterior as GaussianRoutedPosterior
 from vsae.posteriors.gaussian_topk import GaussianTopKPosterior as GaussianTopKPosterior
 from vsae.posteriors.jumprelu import JumpReLUPosterior as JumpReLUPosterior
 from vsae.posteriors.matching_pursuit import MatchingPursuitPosterior as MatchingPursuitPosterior
 from vsae.posteriors.point import PointPosterior as PointPosterior
 from vsae.posteriors.point import ReLUPosterior as ReLUPosterior
 from vsae.posteriors.point import point as point
+from vsae.posteriors.routed import RoutedPosterior as RoutedPosterior
+from vsae.posteriors.routed_losers import RoutedLosersPosterior as RoutedLosersPosterior
 from vsae.posteriors.switch import SwitchPosterior as SwitchPosterior
+from vsae.posteriors.tiered import TieredPosterior as TieredPosterior
 from vsae.posteriors.topk import TopKPosterior as TopKPosterior

@@ -6,13 +6,21 @@ from vsae.presets.batch_topk import batch_topk_autoencoder as batch_topk_autoenc
 from vsae.presets.dense import l1_autoencoder as l1_autoencoder
 from vsae.presets.dense import variational_autoencoder as variational_autoencoder
 from vsae.presets.gated import gated_autoencoder as gated_autoencoder
+from vsae.presets.hierarchical import hierarchical_autoencoder as hierarchical_autoencoder
 from vsae.presets.jumprelu import jumprelu_autoencoder as jumprelu_autoencoder
 from vsae.presets.matching_pursuit import (
     matching_pursuit_autoencoder as matching_pursuit_autoencoder,
 )
 from vsae.presets.matryoshka import matryoshka_autoencoder as matryoshka_autoencoder
 from vsae.presets.multi_topk import multi_topk_autoencoder as multi_topk_autoencoder
+from vsae.presets.published_hierarchical import (
+    paper_hierarchical_autoencoder as paper_hierarchical_autoencoder,
+)
+from vsae.presets.published_hierarchical import (
+    shipped_hierarchical_autoencoder as shipped_hierarchical_autoencoder,
+)
 from vsae.presets.switch import switch_autoencoder as switch_autoencoder
+from vsae.presets.tiered import tiered_autoencoder as tiered_autoencoder
 from vsae.presets.topk import topk_autoencoder as topk_autoencoder
 from vsae.presets.variational_topk import (
     masked_variational_topk_autoencoder as masked_variational_topk_autoencoder,

@@ -8,6 +8,7 @@ from vsae.dead_latents import DeadLatents
 from vsae.encoders import AbstractDictionaryEncoder
 from vsae.errors import ConfigError
 from vsae.guides import AmortizedGuide
+from vsae.hierarchical_encoder import HierarchicalEncoder
 from vsae.likelihood import FixedNoise
 from vsae.models.residual import ResidualAutoencoder
 from vsae.models.sae import SparseAutoencoder
@@ -60,7 +61,7 @@ def with_auxk(
 def _check(model: nn.Module, encoder: nn.Module) -> None:
     link = model.link if isinstance(model, SparseAutoencoder) else nn.Identity()
     fixed = isinstance(model.noise, FixedNoise)
-    linear = isinstance(encoder, AbstractDictionaryEncoder)
+    linear = isinstance(encoder, AbstractDictionaryEncoder | HierarchicalEncoder)
     if isinstance(model, ResidualAutoencoder):
         raise ConfigError("AuxK once more: got a pair that has it.", code="auxk.pair")
     if not (fixed and linear and isinstance(link, nn.Identity)):

@@ -1,0 +1,1 @@
+"""From other codes' weights to ours and back, one layout a file."""
