@@ -9,6 +9,7 @@ from vsae.autoencoder import Autoencoder
 from vsae.biorthogonality import Biorthogonality
 from vsae.decoders import LinearDecoder
 from vsae.encoders import DictionaryEncoder
+from vsae.errors import ConfigError
 from vsae.guides import RoutedGuide
 from vsae.hierarchical_decoder import HierarchicalDecoder
 from vsae.hierarchical_encoder import HierarchicalEncoder
@@ -57,7 +58,7 @@ def hierarchical_autoencoder(
     Raises:
         ConfigError: ``tree.size`` for a level without latents, ``hierarchy.levels`` unless there
             are as many subspaces as levels below the first, ``select.k`` unless ``0 < k <= roots``,
-            ``prior.bad_top_weight``, ``biorthogonality.setting``.
+            ``hierarchy.weight``, ``biorthogonality.setting``.
         ShapeError: ``hierarchy.subspace`` for a subspace greater than what is around it.
 
     Example:
@@ -70,6 +71,11 @@ def hierarchical_autoencoder(
         Muchane, Richardson, Park & Veitch (2025), *Incorporating Hierarchical Semantics in Sparse
         Autoencoder Architectures*, 2506.01197.
     """
+    if not 0 <= top_weight < float("inf"):
+        raise ConfigError(
+            f"the roots' own reconstruction needs a weight of at least 0: got {top_weight=}.",
+            code="hierarchy.weight",
+        )
     top = LinearDecoder(roots, d_model, bias=bias)
     decoder = HierarchicalDecoder(top, branching=branching, subspaces=subspaces)
     routes = HierarchicalEncoder(decoder, top=encoder(top))
