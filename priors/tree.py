@@ -13,7 +13,7 @@ from priors.graph import Graph
 
 @dataclass(frozen=True)
 class Tree:
-    r"""``roots`` latents, each with ``branching[0]`` children, each of those with ``children[1]``, …
+    r"""``roots`` latents, each with ``branching[0]`` children, each of those with the next number.
 
     Latents are numbered level by level; the children of the ``i``-th of a level are neighbours:
 
@@ -23,8 +23,8 @@ class Tree:
 
     Args:
         roots: Latents of the first level, :math:`m`.
-        branching: Children of every latent of a level but the last, :math:`a_1, a_2, …`; empty for a
-            flat dictionary.
+        branching: Children of every latent of a level but the last, :math:`a_1, a_2, …`; empty for
+            a flat dictionary.
 
     Raises:
         ConfigError: ``tree.size`` unless every number is a positive integer.

@@ -61,7 +61,8 @@ def test_trains_and_is_evaluated(name, acts, tmp_path, capsys):
     out = str(tmp_path / "run")
     status, result = train(capsys, acts, "--out", out, "--architecture", name, *few(name))
     assert status == 0
-    assert load(out).W_dec.shape == (LATENTS, WIDTH)
+    every = LATENTS * (1 + ARCHITECTURES[name].settings.get("children", 0))  # of a tree, the roots
+    assert load(out).W_dec.shape == (every, WIDTH)
     assert main(["eval", out, acts, "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)["metrics"]
     for found in (scores, *result["metrics"].values()):

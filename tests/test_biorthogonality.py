@@ -1,4 +1,4 @@
-"""Bi-orthogonality: three forms against the matrix they are defined by, and the released numbers."""
+"""Bi-orthogonality: three forms against the matrix they are of, and the released numbers."""
 
 import json
 import pathlib

@@ -324,7 +324,7 @@ def test_a_screened_encoder_routes_alike():
 
 
 def test_children_explain_what_roots_alone_cannot():
-    """Parents with children in a subspace of their own: half of what TopK of as many roots leaves."""
+    """Parents whose children have a subspace: half of what TopK of as many roots leaves."""
     torch.manual_seed(0)
     d, m, a, rows = 24, 6, 3, 4000
     parents = nn.functional.normalize(torch.randn(m, d), dim=-1)

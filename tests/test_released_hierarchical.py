@@ -1,4 +1,4 @@
-"""H-SAE as released: loss, selection, gradients and one step of the official code, on fixed weights."""
+"""H-SAE as released: loss, selection, gradients and one step, on fixed weights."""
 
 import json
 import math

@@ -23,7 +23,7 @@ def paths(tree, k):
                 picked = choice[level * k : (level + 1) * k]
                 place = [p * each + c for p, c in zip(place, picked, strict=True)]
                 levels.append([tree.offsets[level + 1] + p for p in place])
-            yield sum(levels, [])
+            yield list(itertools.chain(*levels))
 
 
 def test_numbers_of_a_tree():

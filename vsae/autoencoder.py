@@ -163,14 +163,14 @@ class Autoencoder(nn.Module):
         """Raise ``DTypeError`` (``model.dtype``) unless parameters are float32 or float64."""
         if self._weight.dtype not in (torch.float32, torch.float64):
             raise DTypeError(
-                f"parameters are {self._weight.dtype}: expected float32 or float64, as small updates "
-                "round away in 16 bits. Keep float32 parameters; autocast encoder and decoder.",
+                f"parameters are {self._weight.dtype}: expected float32 or float64, as small "
+                "updates round away in 16 bits. Keep float32 parameters; autocast the rest.",
                 code="model.dtype",
             )
 
     @property
     def _weight(self) -> Tensor:
-        """A parameter of the dictionary, for its dtype and device; all atoms may be dear to make."""
+        """A parameter of the dictionary, for dtype and device; all atoms may be dear to make."""
         return next(self.model.decoder.parameters())
 
     @property

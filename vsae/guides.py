@@ -55,9 +55,7 @@ class RoutedGuide(nn.Module):
         return sample_sites(x, self.posterior(x))
 
 
-def sample_sites(
-    x: Float[Tensor, "*rows d"], sites: dict[str, Distribution]
-) -> dict[str, Tensor]:
+def sample_sites(x: Float[Tensor, "*rows d"], sites: dict[str, Distribution]) -> dict[str, Tensor]:
     """Sample every site of a posterior, inside the plates of its batch shape."""
     with plates(x, next(iter(sites.values())).batch_shape):
         return {name: pyro.sample(name, q) for name, q in sites.items()}

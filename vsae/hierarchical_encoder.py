@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vsae.child_dictionary import ChildDictionary, directions, effective, spread
-from vsae.decoders import LinearDecoder
+from vsae.child_dictionary import ChildDictionary, directions, effective, spread, take
 from vsae.encoders import AbstractDictionaryEncoder, DictionaryEncoder
 from vsae.hierarchical_decoder import HierarchicalDecoder
 from vsae.slots import dots
@@ -34,18 +33,24 @@ class ChildEncoder(nn.Module):
         self.W_child = nn.Parameter(dictionary.atoms.W_dec.detach().clone())
 
     def project(
-        self, x: Float[Tensor, "B d"], parent: Int[Tensor, "B n"], centre: Float[Tensor, " d"]
+        self,
+        x: Float[Tensor, "B d"],
+        parent: Int[Tensor, "B n"],
+        centre: Float[Tensor, " d"] | None,
     ) -> Float[Tensor, "B n s"]:
         """``Π_jᵈᵒʷⁿ (x - centre)`` for the parents of each row, without ``(B, n, s, d)``."""
-        place = spread(parent, self.subspace)
-        at_centre = F.embedding(place, (self.W_down @ centre).unsqueeze(-1)).squeeze(-1)
-        return (dots(x, place, self.W_down) - at_centre).unflatten(-1, (-1, self.subspace))
+        inside = dots(x, spread(parent, self.subspace), self.W_down)
+        inside = inside.unflatten(-1, (-1, self.subspace))
+        if centre is None:
+            return inside
+        # A gradient asked of x - centre would cost a product of its own.
+        return inside - take((self.W_down @ centre).view(self.parents, -1), parent)
 
     def lowered(
         self, inside: Float[Tensor, "B n outer"], parent: Int[Tensor, "B n"]
     ) -> Float[Tensor, "B n s"]:
         """``Π_jᵈᵒʷⁿ`` of vectors inside the subspace around."""
-        maps = F.embedding(parent, self.W_down.view(self.parents, -1))
+        maps = take(self.W_down.view(self.parents, -1), parent)
         maps = maps.unflatten(-1, (self.subspace, self.outer))
         return (maps @ inside.unsqueeze(-1)).squeeze(-1)
 
@@ -53,7 +58,7 @@ class ChildEncoder(nn.Module):
         self, inside: Float[Tensor, "B n s"], parent: Int[Tensor, "B n"]
     ) -> Float[Tensor, "B n a"]:
         """The score of every child of each parent."""
-        tables = F.embedding(parent, self.W_child.view(self.parents, -1))
+        tables = take(self.W_child.view(self.parents, -1), parent)
         tables = tables.unflatten(-1, (self.branching, self.subspace))
         return (tables @ inside.unsqueeze(-1)).squeeze(-1)
 
@@ -71,7 +76,7 @@ class ChildEncoder(nn.Module):
         self, inside: Float[Tensor, "B n s"], child: Int[Tensor, "B n"]
     ) -> Float[Tensor, "B n"]:
         """The score of the chosen children."""
-        return (F.embedding(child, self.W_child) * inside).sum(-1)
+        return (take(self.W_child, child) * inside).sum(-1)
 
 
 class HierarchicalEncoder(nn.Module):
@@ -159,8 +164,10 @@ class HierarchicalEncoder(nn.Module):
         """Per level below the first, score and place of the best child of what was chosen above."""
         scores, places, place, inside = [], [], roots, None
         for level in self.below:
-            down = level.project(x, place, self.centre()) if inside is None else None
-            inside = level.lowered(inside, place) if down is None else down
+            if inside is None:
+                inside = level.project(x, place, self.decoder.b_dec)
+            else:
+                inside = level.lowered(inside, place)
             place = level.best(inside, place)
             scores.append(level.score(inside, place))
             places.append(place)

@@ -1,9 +1,8 @@
 """The activation of the released H-SAE: a step at a fixed threshold, with a slope below it."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-
-import torch
 
 from vsae.errors import ConfigError
 

@@ -12,6 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from hierarchical_rows import features_row, hierarchy_row, terms_row, tree_peak_row
 from kl_rows import block_row, dense_row, graph_row
 from knn_rows import knn_row
 from report import markdown
@@ -34,6 +35,10 @@ ROWS = {
     "guides": guide_row,
     "growth": growth_row,
     "peak": peak_row,
+    "hierarchy": hierarchy_row,
+    "features": features_row,
+    "terms": terms_row,
+    "tree-peak": tree_peak_row,
 }
 
 

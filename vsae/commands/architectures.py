@@ -98,6 +98,11 @@ ARCHITECTURES = {
         "experts, one of which writes the row's k latents",
         {"k": 32, "experts": None, "noise": None},
     ),
+    "hierarchical": Architecture(
+        "vsae.commands.architectures:hierarchical",
+        "H-SAE: k roots per row, and one child of each",
+        {"k": 32, "children": 16, "subspace": 4, "noise": None},
+    ),
     "variational_topk": Architecture(
         "vsae.presets.variational_topk:variational_topk_autoencoder",
         "TopK of noisy codes, KL on all latents",
@@ -199,7 +204,8 @@ def build(choice: Choice, d_model: int, latents: int, normalizer):
     chosen = ARCHITECTURES[choice.architecture]
     settings = {n: choice.settings[n] for n in chosen.settings if choice.settings[n] is not None}
     if not chosen.fixed:
-        settings["prior"] = build_prior(choice.prior, latents, choice.settings)
+        every = latents * (1 + int(settings.get("children", 0)))
+        settings["prior"] = build_prior(choice.prior, every, choice.settings)
     if settings.pop("screened", False):
         settings["encoder"] = importlib.import_module("vsae.encoders").ScreenedEncoder
     module, function = chosen.preset.split(":")
@@ -215,4 +221,21 @@ def variational(d_model: int, _: int, *, prior, noise, scale=0.1, normalizer):
 
     return variational_autoencoder(
         d_model, prior, noise=noise, link=nn.ReLU(), scale=scale, normalizer=normalizer
+    )
+
+
+def hierarchical(d_model: int, roots: int, *, k, children, subspace, prior, noise=None, normalizer):
+    """The H-SAE of two levels, called as the other presets are: latents are roots."""
+    from vsae.presets import hierarchical_autoencoder
+    from vsae.presets.topk import HALF
+
+    return hierarchical_autoencoder(
+        d_model,
+        roots,
+        k=k,
+        branching=(children,),
+        subspaces=(subspace,),
+        prior=prior,
+        noise=HALF if noise is None else noise,
+        normalizer=normalizer,
     )

@@ -25,6 +25,8 @@ SETTINGS = {  # each heard by some architectures or priors; see vsae.commands.ar
     "scale": {"type": positive_float, "help": "standard deviation of a Gaussian posterior"},
     "prefixes": {"type": positive_ints, "help": "of matryoshka: sizes, as 16,64,512"},
     "experts": {"type": positive_int, "help": "of switch (16); they divide the latents"},
+    "children": {"type": positive_int, "help": "of hierarchical: of each latent, its root (16)"},
+    "subspace": {"type": positive_int, "help": "of hierarchical: dimensions of a family (4)"},
     "noise": {"type": positive_float, "help": "sigma; variational 0.5, otherwise 0.707"},
     "auxk_after": {
         "type": positive_int,
@@ -54,11 +56,12 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="vsae train",
         usage="vsae train DATA --out FOLDER [--architecture NAME] [options]",
-        description="Train an autoencoder on stored activations and save it to a new folder.",
+        description="Train an autoencoder on DATA, rows (.npy, .safetensors) or a source "
+        "(stories260K, glove-nouns), and save it to a new folder.",
         epilog="example: vsae train acts.npy --out runs/first --architecture topk --k 16",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    p.add_argument("data", help="rows (.npy, .safetensors), or a source: stories260K")
+    p.add_argument("data", metavar="DATA", help=argparse.SUPPRESS)
     p.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
     p.add_argument("--latents", type=positive_int, default=512)
     p.add_argument("--steps", type=positive_int, default=5000)

@@ -3,6 +3,7 @@
 import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from priors._prior import check_positive
 from priors.replicas import stack_like
@@ -95,15 +96,14 @@ class HierarchicalAutoencoder(nn.Module):
             support = pyro.sample("support", paths)
             z = pyro.sample("z", restrict(prior, support))
             if self.training and self.losers is not None:
-                self._sample_losers(x)
+                self._sample_losers(self.losers(), x)
             top, mean = self.decoder.levels(z, support)
             pyro.sample("x", SphericalNormal(mean, noise), obs=x)
             if self.training and self.top_noise is not None:
                 pyro.sample("x_top", SphericalNormal(top, self.top_noise), obs=x)
         return mean
 
-    def _sample_losers(self, x: Tensor) -> None:
-        losers = self.losers()
+    def _sample_losers(self, losers: Distribution, x: Tensor) -> None:
         subsets = UniformSubsets(self.decoder.latents, self.num_losers, device=x.device)
         lost = pyro.sample("lost", subsets)
         pyro.sample("lost_z", restrict(losers, lost))

@@ -89,7 +89,7 @@ class RoutedLosersPosterior(nn.Module):
         place, inside = won[0], None
         for level, offset in zip(self.encoder.below, self.encoder.tree.offsets[1:], strict=True):
             if inside is None:
-                inside = level.project(x, place, self.encoder.centre())
+                inside = level.project(x, place, self.encoder.decoder.b_dec)
             else:
                 inside = level.lowered(inside, place)
             codes = self.child_activation(level.scores(inside, place))

@@ -26,7 +26,7 @@ def hierarchical_autoencoder(
     branching: Sequence[int] = (16,),
     subspaces: Sequence[int] = (4,),
     top_weight: float = 0.1,
-    orthogonality: float = 0.1,
+    orthogonality: float = 0.0,
     prior: nn.Module | None = None,
     noise: float = HALF,
     normalizer: nn.Module | None = None,
@@ -79,9 +79,7 @@ def hierarchical_autoencoder(
     top = LinearDecoder(roots, d_model, bias=bias)
     decoder = HierarchicalDecoder(top, branching=branching, subspaces=subspaces)
     routes = HierarchicalEncoder(decoder, top=encoder(top))
-    belief = (
-        Biorthogonality(routes.top, top, weight=orthogonality) if orthogonality else None
-    )
+    belief = Biorthogonality(routes.top, top, weight=orthogonality) if orthogonality else None
     posterior = RoutedPosterior(routes, k=k)
     model = HierarchicalAutoencoder(
         decoder,
