@@ -36,6 +36,13 @@ MODULES = (
     "toys.losses",
     "toys.network",
     "toys.tokenizer",
+    "toys.forest",
+    "toys.tree_law",
+    "toys.tree_geometry",
+    "toys.tree_cases",
+    "toys.absorption",
+    "toys.hedging",
+    "toys.words",
 )
 PACKAGES = {"priors", "vsae", "vsae.metrics", "vsae.plots"}  # names that come from their modules
 HEAD = """\

@@ -23,7 +23,7 @@ LATENTS, WIDTH = 40, 6
 SMALL = ["--latents", str(LATENTS), "--steps", "20", "--batch-size", "100"]
 FEW = {"k": "4", "experts": "4"}  # instead of defaults that are too many for so few latents
 VALUES = {"graph": "e.npy", "prior": "cholesky", "prefixes": "4,40"} | dict.fromkeys(
-    ("k", "width", "block", "warmup", "experts", "auxk_after"), "2"
+    ("k", "width", "block", "warmup", "experts", "children", "subspace", "auxk_after"), "2"
 )
 by_name = pytest.mark.parametrize("name", ARCHITECTURES)
 

@@ -45,6 +45,41 @@ class OrthonormalDirections(Directions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SimplexDirections(Directions):
+    r"""The corners of a regular simplex, uniformly rotated; they sum to zero. Needs ``F <= d + 1``.
+
+    .. math:: d_i^\top d_j = -\frac{1}{F - 1}, \qquad i ≠ j
+
+    Raises:
+        ConfigError: ``toy.simplex``, on drawing, unless ``2 <= F <= d + 1``.
+
+    Example:
+        >>> rows = SimplexDirections().draw(3, 2, torch.Generator())
+        >>> torch.allclose(rows @ rows.T, 1.5 * torch.eye(3) - 0.5, atol=1e-6)
+        True
+
+    Source:
+        Park et al. (2024), *The Geometry of Categorical and Hierarchical Concepts*, 2406.01506.
+    """
+
+    def draw(self, features: int, d_model: int, generator: Generator) -> Float[Tensor, "F d"]:
+        if not 2 <= features <= d_model + 1:
+            raise ConfigError(
+                f"no simplex has {features} corners in {d_model} dimensions: expected 2 to "
+                f"{d_model + 1}. Use more dimensions, or SpreadDirections.",
+                code="toy.simplex",
+                context={"features": features, "d_model": d_model},
+            )
+        frame = torch.randn(d_model, features - 1, generator=generator, dtype=torch.float64)
+        q, r = torch.linalg.qr(frame)
+        # Corners e_i - mean(e) of R^F, in an orthonormal basis of the plane they span.
+        corners = torch.eye(features, dtype=torch.float64) - 1 / features
+        within = torch.linalg.eigh(corners).eigenvectors[:, 1:]
+        rows = (corners @ within) @ (q * r.diagonal().sign()).mT
+        return normalize(rows, dim=-1).to(torch.get_default_dtype())
+
+
+@dataclass(frozen=True, kw_only=True)
 class AngledPair(Directions):
     """Two directions at a given angle, the pair uniformly rotated.
 

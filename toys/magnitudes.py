@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +23,14 @@ class MagnitudeLaw(ABC):
     @abstractmethod
     def from_normal(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The magnitude whose quantile is that of ``h`` under ``N(0, 1)``."""
+
+    def moments(self) -> tuple[float, float]:
+        """Its mean and mean square, by quadrature of :meth:`from_normal` over 12 deviations."""
+        nodes, weights = np.polynomial.legendre.leggauss(128)
+        nodes, weights = 12 * nodes, weights * np.exp(-((12 * nodes) ** 2) / 2)
+        size = self.from_normal(torch.from_numpy(nodes))
+        weight = torch.from_numpy(weights / weights.sum())
+        return (weight @ size).item(), (weight @ size**2).item()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +107,8 @@ class PositiveNormal(MagnitudeLaw):
 
     def from_normal(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         positive = ndtr(torch.tensor(self.loc / self.scale, dtype=torch.float64)).item()
-        return self.loc - self.scale * ndtri(ndtr(-h) * positive)
+        upper = torch.special.erfc(h / 2**0.5) / 2  # torch's ndtr(-h) is 0 beyond 8.3
+        return self.loc - self.scale * ndtri(upper * positive)
 
 
 @dataclass(frozen=True, kw_only=True)

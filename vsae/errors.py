@@ -93,5 +93,9 @@ class CollapseWarning(UserWarning):
     """Nearly all latents have stopped saying anything about their input."""
 
 
+class BottleneckWarning(UserWarning):
+    """Tiers that all read fewer numbers than an activation has."""
+
+
 class NonFiniteWarning(UserWarning):
     """Some replicas became non-finite and were frozen; the others went on."""

@@ -44,6 +44,36 @@ class LinearWarmup:
 
 
 @dataclass(frozen=True)
+class CubicWarmup:
+    r"""From above 0 along a cubic to ``value``, reached at step ``steps - 1``.
+
+    .. math:: \min(1, (t + 1) / T)^3
+
+    Counting from ``t + 1`` makes the first factor positive: the first update is not lost.
+
+    Example:
+        >>> CubicWarmup(2)(0), CubicWarmup(2)(1), CubicWarmup(2)(9)
+        (0.125, 1.0, 1.0)
+
+    Source:
+        *Compositional Hierarchies* (tiered HSAE, under review), §5.
+    """
+
+    steps: int
+    value: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(
+                f"a warm-up takes at least one step: got {self.steps}. Use Constant.",
+                code="schedule.steps",
+            )
+
+    def __call__(self, step: int) -> float:
+        return self.value * min(1.0, (step + 1) / self.steps) ** 3
+
+
+@dataclass(frozen=True)
 class LinearDecay:
     """``value`` until ``start``, then in a straight line to 0 at ``end``."""
 

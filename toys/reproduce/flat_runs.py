@@ -55,7 +55,14 @@ def run(job: Job, settings: Settings) -> dict:
     pair = build(job, found)
     row = row_of(job)
     try:
-        row["objective"] = train(pair, found, job, settings)
+        row["objective"] = train(
+            pair,
+            found.train,
+            steps=settings.steps,
+            batch=settings.batch,
+            lr=job.lr,
+            seed=job.seed,
+        )
     except NonFiniteLossError as error:
         return row | {"failed": str(error)}
     return row | (found.score(pair) if job.score else {})
@@ -74,18 +81,19 @@ def build(job: Job, found: Problem) -> Autoencoder:
         return ARMS[job.arm].build(found.size, job.strength)
 
 
-def train(pair: Autoencoder, found: Problem, job: Job, settings: Settings) -> float:
+def train(
+    pair: Autoencoder, rows: Tensor, *, steps: int, batch: int, lr: float, seed: int
+) -> float:
     """Train to the end; the mean of :func:`own` over the last tenth of the steps."""
-    steps = settings.steps
     training = fit(
         pair,
-        found.train,
+        rows,
         steps=steps,
-        batch_size=settings.batch,
-        lr=job.lr,
+        batch_size=batch,
+        lr=lr,
         lr_schedule=LinearDecay(start=steps * 4 // 5, end=steps),
         beta=LinearWarmup(max(1, steps // 10)),
-        seed=job.seed,
+        seed=seed,
     )
     last = [own(record) for record in training if record.step >= steps - max(1, steps // 10)]
     return float(torch.stack(last).mean())

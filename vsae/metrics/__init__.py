@@ -1,11 +1,34 @@
 """Metrics: pure functions of tensors, with float64 sums and definitions stated."""
 
+from vsae.metrics.absorbing import Absorption as Absorption
+from vsae.metrics.absorbing import absorption as absorption
 from vsae.metrics.activity import activation_frequency as activation_frequency
 from vsae.metrics.activity import activation_value as activation_value
 from vsae.metrics.activity import active_units as active_units
 from vsae.metrics.activity import dead_fraction as dead_fraction
 from vsae.metrics.activity import l0 as l0
 from vsae.metrics.collapse import surviving_components as surviving_components
+from vsae.metrics.concepts import concept_vectors as concept_vectors
+from vsae.metrics.covered import Coverage as Coverage
+from vsae.metrics.covered import coverage as coverage
+from vsae.metrics.edge_scores import EdgeScores as EdgeScores
+from vsae.metrics.hierarchy import levels as levels
+from vsae.metrics.hierarchy import shuffled_parents as shuffled_parents
+from vsae.metrics.inferred_parents import InferredParents as InferredParents
+from vsae.metrics.inferred_parents import infer_parents as infer_parents
+from vsae.metrics.k_sparse import MainLatents as MainLatents
+from vsae.metrics.k_sparse import main_latents as main_latents
+from vsae.metrics.links import FunctionalLink as FunctionalLink
+from vsae.metrics.links import functional_link as functional_link
+from vsae.metrics.parents_found import ParentRecovery as ParentRecovery
+from vsae.metrics.parents_found import parent_recovery as parent_recovery
+from vsae.metrics.park import EdgeDistribution as EdgeDistribution
+from vsae.metrics.park import ParentChildCosine as ParentChildCosine
+from vsae.metrics.park import parent_child_cosine as parent_child_cosine
+from vsae.metrics.probes import ParentChildProbe as ParentChildProbe
+from vsae.metrics.probes import parent_child_probe as parent_child_probe
+from vsae.metrics.purity import ChildPurity as ChildPurity
+from vsae.metrics.purity import child_purity as child_purity
 from vsae.metrics.reconstruction import explained_variance as explained_variance
 from vsae.metrics.reconstruction import kl_recovered as kl_recovered
 from vsae.metrics.reconstruction import loss_recovered as loss_recovered
@@ -16,3 +39,11 @@ from vsae.metrics.recovery import mean_correlation_coefficient as mean_correlati
 from vsae.metrics.recovery import uniqueness as uniqueness
 from vsae.metrics.retrieval import ndcg_at_k as ndcg_at_k
 from vsae.metrics.retrieval import precision_at_k as precision_at_k
+from vsae.metrics.roc import auc as auc
+from vsae.metrics.similarities import cosine_similarities as cosine_similarities
+from vsae.metrics.similarities import f1_similarities as f1_similarities
+from vsae.metrics.tiers import coverage_ratio as coverage_ratio
+from vsae.metrics.tiers import tier_allocation as tier_allocation
+from vsae.metrics.tiers import tier_l0 as tier_l0
+from vsae.metrics.views import Redundancy as Redundancy
+from vsae.metrics.views import redundancy as redundancy

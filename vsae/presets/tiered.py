@@ -69,8 +69,6 @@ def tiered_autoencoder(
     decoder, encoder = LinearDecoder(sum(sizes), d_model), TieredEncoder(d_model, sizes, clip=clip)
     encoder.align(decoder)
     scales = [2 * noise**2 / strength for strength in strengths]
-    prior = TieredLaplacePrior(
-        sizes, scales=scales, learnable=learnable, floor=floor, ramps=ramps
-    )
+    prior = TieredLaplacePrior(sizes, scales=scales, learnable=learnable, floor=floor, ramps=ramps)
     model = TieredAutoencoder(decoder, prior, sizes=sizes, noise=noise)
     return Autoencoder(model, AmortizedGuide(TieredPosterior(encoder, ramps)), normalizer)
