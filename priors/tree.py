@@ -1,7 +1,9 @@
 """Which latent is a child of which: a tree with as many children for every latent of a level."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from operator import index
 
 import torch
 from jaxtyping import Int
@@ -39,19 +41,23 @@ class Tree:
     """
 
     roots: int
-    branching: tuple[int, ...] = ()
+    branching: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "branching", tuple(self.branching))
-        for count in (self.roots, *self.branching):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ConfigError(
-                    f"a tree needs latents on every level: got roots={self.roots!r}, "
-                    f"branching={self.branching!r}, expected positive integers. For a flat "
-                    "dictionary, leave branching out.",
-                    code="tree.size",
-                    context={"roots": self.roots, "branching": self.branching},
-                )
+        try:
+            roots, branching = index(self.roots), tuple(map(index, self.branching))
+        except TypeError:
+            roots, branching = 0, ()
+        if min(roots, *branching, 2**62) < 1 or isinstance(self.roots, bool):
+            raise ConfigError(
+                f"a tree needs latents on every level: got roots={self.roots!r}, "
+                f"branching={self.branching!r}, expected a positive integer and a sequence of "
+                "them. For a flat dictionary, leave branching out.",
+                code="tree.size",
+                context={"roots": self.roots, "branching": self.branching},
+            )
+        object.__setattr__(self, "roots", roots)
+        object.__setattr__(self, "branching", branching)
 
     @property
     def depth(self) -> int:

@@ -17,6 +17,7 @@ from program_checks import (
     gaussian_constant,
     leaves_of,
 )
+from pyro.infer import Predictive, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -35,8 +36,10 @@ from vsae import (
     GaussianRoutedPosterior,
     HierarchicalAutoencoder,
     LeakyThreshold,
+    LearnedNoise,
     RoutedGuide,
     RoutedLosersPosterior,
+    RoutedPosterior,
     ScreenedEncoder,
     SparseCode,
     fit,
@@ -302,14 +305,102 @@ def test_a_variational_hsae_changes_guide_and_prior_only(prior):
     assert losses[0] != losses[1]  # noise is injected
 
 
-def test_dead_latents_of_a_tree_can_be_revived():
-    pair = with_auxk(hsae(2), after=1, coefficient=0.5)
-    dead = pair.model.dead
-    assert dead.latents == pair.model.decoder.latents
-    x = torch.randn(200, D)
-    records = fit(pair, x, steps=3, batch_size=50).run(progress=False)
-    assert records[-1]["codes/dead"] > 0
-    assert "elbo/residual" in records[-1]
+@depths
+def test_atoms_and_rows_of_some_latents(depth):
+    """Without those of the others, values and gradients, on every level."""
+    pair = hsae(depth)
+    decoder, encoder = pair.model.decoder, pair.guide.posterior.encoder
+    some = torch.randperm(decoder.latents)[:20]
+    for ours, every in (
+        (decoder.atoms_of(some), pair.W_dec),
+        (encoder.rows_of(some), encoder.W_enc),
+    ):
+        torch.testing.assert_close(ours, every[some])
+        leaves, to = list(leaves_of(pair).values()), torch.randn(20, D)
+        mine = torch.autograd.grad((ours * to).sum(), leaves, allow_unused=True)
+        theirs = torch.autograd.grad((every[some] * to).sum(), leaves, allow_unused=True)
+        for a, b in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    assert decoder.atoms_of(some[:0]).shape == (0, D)
+
+
+def test_dead_latents_of_a_tree_learn_from_the_residual():
+    """AuxK's term by hand, over roots and children alike; a revived child moves towards it."""
+    pair = with_auxk(hsae(2), after=10, coefficient=0.5).train()
+    dead, decoder = pair.model.dead, pair.model.decoder
+    gone = torch.tensor([1, M + 2, M + 9])
+    dead.silent_for[gone] = 10
+    x = torch.randn(ROWS, D)
+    inside = Autoencoder(pair.model.model, AmortizedGuide(pair.guide.posterior.posterior))
+    encoder = pair.guide.posterior.encoder
+    left = x - inside(x).detach()
+    codes = ((x - decoder.b_dec) @ encoder.W_enc[gone].T + encoder.b_enc[gone]).relu()
+    loss = 0.5 * (left - codes @ pair.W_dec[gone]).square().sum()
+    terms = ClosedFormELBO().terms(pair.model, pair.guide, x)
+    constant = gaussian_constant(ROWS, D, HALF / 0.5**0.5)
+    torch.testing.assert_close(terms["residual"] - constant, loss)
+    leaves = leaves_of(pair)
+    mine = torch.autograd.grad(terms["residual"], leaves.values(), allow_unused=True)
+    theirs = torch.autograd.grad(loss, leaves.values(), allow_unused=True)
+    for name, a, b in zip(leaves, mine, theirs, strict=True):
+        if b is not None:
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10, msg=name)
+
+
+def test_published_losers_as_a_pyro_program(tmp_path):
+    pair = shipped_hierarchical_autoencoder(D, M, k=SLOTS, children=4, subspace=3, l1=0.3).train()
+    x = torch.randn(ROWS, D)
+    ours = ClosedFormELBO()(pair.model, pair.guide)(x)
+    for elbo in (TraceMeanField_ELBO(), Trace_ELBO()):
+        torch.testing.assert_close(ours, elbo(pair.model, pair.guide)(x))
+    assert_only_latents_are_scaled(pair, x, {"support", "z", "lost", "lost_z"})
+    paths, slots = (ROWS, 2 * SLOTS), (ROWS, M - SLOTS + SLOTS * 4)
+    shapes = {"support": paths, "z": paths, "lost": slots, "lost_z": slots}
+    drawn = Predictive(pair.model, guide=pair.guide, num_samples=2)(x)
+    assert {n: v.shape[1:] for n, v in drawn.items() if n in shapes} == shapes
+    assert_masked_rows_do_not_count(
+        paper_hierarchical_autoencoder(D, M, k=2, children=4).train(), x
+    )
+
+
+def test_masked_rows_do_not_count_for_the_weights_either():
+    assert_masked_rows_do_not_count(hsae(2, orthogonality=0.7), torch.randn(ROWS, D))
+
+
+@depths
+def test_losers_are_the_siblings_of_the_chosen(depth):
+    """On every level: those of the chosen parent, once each, with their own scores."""
+    pair, x = hsae(depth), torch.randn(ROWS, D)
+    encoder, relu = pair.guide.posterior.encoder, nn.ReLU()
+    q = RoutedLosersPosterior(encoder, k=SLOTS, width=M, activation=relu, child_activation=relu)
+    sites, code = q.train()(x), pair.code(x).dense()
+    lost = SparseCode(sites["lost"].mean, sites["lost_z"].mean, encoder.outputs)
+    torch.testing.assert_close(q.eval()(x)["z"].mean.sum(-1), code.sum(-1))
+    assert (lost.support.sort(-1).values.diff(dim=-1) > 0).all()
+    parents, every = encoder.tree.parents(), encoder(x).relu()
+    on_path = torch.zeros(ROWS, encoder.outputs).scatter(1, sites["support"].mean, 1.0) > 0
+    family = (parents < 0) | on_path[:, parents]  # roots, and children of what was chosen
+    expected = torch.where(family & ~((code > 0) & on_path), every, 0.0)
+    torch.testing.assert_close(lost.dense(), expected)
+
+
+def test_rows_in_any_shape():
+    pair, x = hsae(3), torch.randn(4, 5, D)
+    torch.testing.assert_close(pair(x).view(-1, D), pair(x.view(-1, D)))
+    assert pair(x[:0, 0]).shape == (0, D)
+    drawn = Predictive(pair.eval().model, num_samples=4, parallel=True)(x[0])
+    assert drawn["x"].shape[-2:] == (5, D)
+
+
+@pytest.mark.float32
+def test_in_float32():
+    """Values to six digits of the same pair in double precision."""
+    pair = hsae(3, lambda K: LaplacePrior(K, scale=0.5), 0.5)
+    x = torch.randn(ROWS, D)
+    single = ClosedFormELBO().terms(pair.model, pair.guide, x)
+    double = ClosedFormELBO().terms(pair.double().model, pair.guide, x.double())
+    for name, term in double.items():
+        torch.testing.assert_close(single[name].double(), term.double(), rtol=3e-6, atol=1e-4, msg=name)
 
 
 def test_a_screened_encoder_routes_alike():
@@ -342,10 +433,12 @@ def test_children_explain_what_roots_alone_cannot():
     assert ours < 0.5 * theirs
 
 
-def pieces():
+def losing(losers, num_losers):
     decoder = hsae(2).model.decoder
-    encoder = hsae(2).guide.posterior.encoder
-    return decoder, encoder
+    priors = FlatPrior(30), losers
+    return HierarchicalAutoencoder(
+        decoder, priors[0], k=2, noise=HALF, losers=priors[1], num_losers=num_losers
+    )
 
 
 @pytest.mark.parametrize(
@@ -379,14 +472,28 @@ def pieces():
             lambda: hierarchical_autoencoder(6, 8, k=2, orthogonality=-1.0),
             "biorthogonality.setting",
         ),
-        (lambda: hierarchical_autoencoder(6, 1, k=1), "biorthogonality.setting"),
+        (lambda: hierarchical_autoencoder(6, 1, k=1, orthogonality=0.1), "biorthogonality.setting"),
         (lambda: paper_hierarchical_autoencoder(6, 8, k=2, l1=0.0), "hierarchy.published"),
         (lambda: shipped_hierarchical_autoencoder(6, 8, k=2, subspace=7), "hierarchy.subspace"),
         (lambda: shipped_hierarchical_autoencoder(6, 8, k=2, width=9), "select.k"),
         (lambda: shipped_hierarchical_autoencoder(6, 8, k=4, width=3), "posterior.width"),
         (lambda: RoutedGuide(topk_autoencoder(6, 8, k=2).guide.posterior), "hierarchy.posterior"),
+        (lambda: RoutedGuide(nn.Identity()), "hierarchy.posterior"),
+        (
+            lambda: RoutedPosterior(topk_autoencoder(6, 8, k=2).guide.posterior.encoder, k=2),
+            "hierarchy.encoder",
+        ),
+        (lambda: hierarchical_autoencoder(6, 8, k=2, noise=LearnedNoise(0.5)), "hierarchy.noise"),
+        (lambda: losing(LaplacePrior(30), 0), "hierarchy.losers"),
+        (lambda: losing(None, 3), "hierarchy.losers"),
+        (
+            lambda: hsae(2).decode(SparseCode(torch.tensor([[30]]), torch.ones(1, 1), 31)),
+            "slots.out_of_range",
+        ),
         (lambda: LeakyThreshold(math.nan), "threshold.setting"),
+        (lambda: LeakyThreshold(-0.5), "threshold.setting"),
         (lambda: LeakyThreshold(0.1, slope=-1.0), "threshold.setting"),
+        (lambda: LeakyThreshold(0.5, slope=2.0), "threshold.setting"),
     ],
 )
 def test_bad_input_is_named(build, code):
@@ -399,10 +506,12 @@ def test_mismatched_parts_are_named_when_fitted():
     pair, x = hsae(2), torch.randn(20, D)
     wrong = Autoencoder(pair.model, AmortizedGuide(topk_autoencoder(D, M, k=SLOTS).guide.posterior))
     short = Autoencoder(pair.model, RoutedGuide(hsae(3).guide.posterior))
-    for other in (wrong, short):
+    same_size = hierarchical_autoencoder(D, 10, k=SLOTS, branching=(2,), subspaces=(2,))
+    renamed = Autoencoder(pair.model, same_size.guide)
+    for other, code in ((wrong, "pair.width"), (short, "pair.width"), (renamed, "pair.tree")):
         with pytest.raises(VsaeError) as caught:
             fit(other, x, steps=1, batch_size=5)
-        assert caught.value.code in ("pair.width", "pair.latents")
+        assert caught.value.code == code
     bad = x.clone()
     bad[3, 1] = math.inf
     with pytest.raises(VsaeError) as caught:

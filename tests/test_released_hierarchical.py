@@ -14,7 +14,11 @@ from vsae.conversions.released_hierarchical import (
     to_released_hierarchical,
 )
 from vsae.errors import VsaeError
-from vsae.presets import hierarchical_autoencoder, topk_autoencoder
+from vsae.presets import (
+    hierarchical_autoencoder,
+    paper_hierarchical_autoencoder,
+    topk_autoencoder,
+)
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 RECORD = json.loads((GOLDEN / "hsae_golden.json").read_text())
@@ -98,10 +102,16 @@ def test_gradients_and_one_released_step(released):
         module.project_gradient()
     for name, norm in official["projected_grad_norms"].items():
         assert named[name].grad.norm().item() == pytest.approx(norm, rel=1e-5), name
-    encoder.top.b_enc.requires_grad_(False)  # the released model has no encoder bias
     fit(pair, x, steps=1, batch_size=len(x), lr=5e-4, clip=0.75).run(progress=False)
     after = sum(pieces(pair.train(), x).values()).item()
     assert after == pytest.approx(official["loss_after_one_step"], rel=1e-6)
+    trained = to_released_hierarchical(pair)  # no bias has been learned
+    again = from_released_hierarchical(trained, k=RECORD["dims"]["k"])
+    assert torch.equal(again(x), pair(x))
+    before = trained["E"].copy()
+    with torch.no_grad():
+        encoder.top.W_enc += 1
+    assert (trained["E"] == before).all()  # a copy
 
 
 def test_layout_there_and_back(released):
@@ -121,6 +131,7 @@ def test_layout_there_and_back(released):
         (lambda w: w.update(E_low=w["E_low"].swapaxes(1, 2)), "conversion.layout"),
         (lambda w: w.update(E=w["E"][0]), "conversion.layout"),
         (lambda w: w["W_up"].__setitem__((0, 0, 0), np.nan), "conversion.nonfinite"),
+        (lambda w: w.update(E=np.ones((8, 6), dtype=np.int64)), "conversion.nonfinite"),
     ],
 )
 def test_wrong_layouts_are_named(change, code):
@@ -138,9 +149,19 @@ def test_wrong_layouts_are_named(change, code):
         lambda: topk_autoencoder(6, 8, k=3),
         lambda: hierarchical_autoencoder(6, 8, k=3, branching=(3, 2), subspaces=(2, 2), bias=False),
         lambda: hierarchical_autoencoder(6, 8, k=3, branching=(3,), subspaces=(2,)),
+        lambda: hierarchical_autoencoder(6, 8, k=3, branching=(3,), subspaces=(2,), bias=False),
+        lambda: paper_hierarchical_autoencoder(6, 8, k=3),
     ],
 )
 def test_what_the_layout_cannot_hold(pair):
     with pytest.raises(VsaeError) as caught:
         to_released_hierarchical(pair())
     assert caught.value.code == "conversion.source"
+
+
+def test_arrays_of_another_byte_order_and_precision():
+    given = {n: a.astype(">f4") for n, a in arrays().items() if n != "x"}
+    for array in given.values():
+        array.flags.writeable = False
+    found = from_released_hierarchical(given, k=3)
+    np.testing.assert_array_equal(to_released_hierarchical(found)["E"], given["E"])

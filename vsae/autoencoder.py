@@ -183,7 +183,7 @@ class Autoencoder(nn.Module):
         """Decoder bias ``(d,)``, zeros if there is none."""
         decoder = self.model.decoder
         return (
-            torch.zeros_like(decoder.W_dec[..., 0, :]) if decoder.b_dec is None else decoder.b_dec
+            torch.zeros_like(self._weight[..., 0, :]) if decoder.b_dec is None else decoder.b_dec
         )
 
     @property

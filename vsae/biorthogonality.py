@@ -38,7 +38,9 @@ class AbstractBiorthogonality(nn.Module):
         self.encoder, self.decoder, self.weight = encoder, decoder, float(weight)
 
     def forward(self) -> Float[Tensor, ""]:
-        return -self.weight * self.penalty(self.encoder.W_enc, self.decoder.W_dec)
+        rows, atoms = self.encoder.W_enc, self.decoder.W_dec
+        with torch.autocast(rows.device.type, enabled=False):  # sums of many squares
+            return -self.weight * self.penalty(rows, atoms)
 
     @abstractmethod
     def penalty(self, rows: Float[Tensor, "m d"], atoms: Float[Tensor, "m d"]) -> Tensor:

@@ -1,11 +1,14 @@
 """One level below another: for every latent above, a small dictionary in a subspace of its own."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from priors._prior import check_dim
+from priors.tree import Tree
 from vsae.decoders import LinearDecoder
 from vsae.errors import ShapeError
 from vsae.slots import bag
@@ -90,6 +93,36 @@ def directions(
     if above is None:
         return own
     return own @ above.repeat_interleave(parents // len(above), dim=0)
+
+
+def of_tree(
+    tree: Tree,
+    latents: Int[Tensor, " n"],
+    roots: Float[Tensor, "m d"],
+    tables: Sequence[Float[Tensor, "_ _"]],
+    maps: Sequence[Float[Tensor, "_ _"]],
+) -> Float[Tensor, "n d"]:
+    """Rows of some latents in activation space.
+
+    Args:
+        tree: Of the latents.
+        latents: Which.
+        roots: Rows of the roots.
+        tables: Rows inside the parents' subspaces, per level below the first.
+        maps: The directions of those subspaces, likewise.
+    """
+    found = roots.new_zeros(len(latents), roots.shape[1])
+    for level, (offset, size) in enumerate(zip(tree.offsets, tree.sizes, strict=True)):
+        where = ((latents >= offset) & (latents < offset + size)).nonzero().squeeze(-1)
+        place = latents.index_select(0, where) - offset
+        rows = roots if level == 0 else tables[level - 1]
+        vectors = rows.index_select(0, place)
+        for above in range(level - 1, -1, -1):
+            place = place.div(tree.branching[above], rounding_mode="floor")
+            own = maps[above].view(tree.sizes[above], vectors.shape[1], -1)
+            vectors = (vectors.unsqueeze(1) @ own.index_select(0, place)).squeeze(1)
+        found = found.index_add(0, where, vectors)
+    return found
 
 
 def effective(

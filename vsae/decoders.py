@@ -54,6 +54,10 @@ class FreeDecoder(nn.Module):
         """Dense ``z`` (B, K), or amplitudes ``z`` (B, W) of the latents ``support`` (B, W)."""
         return decode(z, support, self.W_dec, self.b_dec)
 
+    def atoms_of(self, latents: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """The atoms of some latents."""
+        return self.W_dec.index_select(0, latents)
+
 
 class LinearDecoder(Projected):
     r"""``mean = b_dec + Σ_k z_k · atom_k``; the rows of ``W_dec`` (K, d) are unit atoms.
@@ -85,6 +89,10 @@ class LinearDecoder(Projected):
     ) -> Float[Tensor, "*batch d"]:
         """Dense ``z`` (B, K), or amplitudes ``z`` (B, W) of the latents ``support`` (B, W)."""
         return decode(z, support, self.W_dec, self.b_dec)
+
+    def atoms_of(self, latents: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """The atoms of some latents."""
+        return self.W_dec.index_select(0, latents)
 
     @torch.no_grad()
     def project_gradient(self) -> None:

@@ -85,6 +85,10 @@ class AbstractDictionaryEncoder(nn.Module):
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch K"]:
         return rows_affine(x - self.centre(), self.W_enc.mT, self.b_enc)
 
+    def rows_of(self, latents: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """The rows of some latents."""
+        return self.W_enc.index_select(0, latents)
+
     def centre(self) -> Float[Tensor, "*batch d"]:
         """What is subtracted first: the decoder's bias, zeros if it has none."""
         bias = self.decoder.b_dec

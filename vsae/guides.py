@@ -43,9 +43,10 @@ class RoutedGuide(nn.Module):
 
     def __init__(self, posterior: nn.Module) -> None:
         super().__init__()
-        if not isinstance(posterior.encoder, HierarchicalEncoder):
+        encoder = getattr(posterior, "encoder", None)
+        if not isinstance(encoder, HierarchicalEncoder):
             raise ConfigError(
-                f"routing needs a HierarchicalEncoder: got {type(posterior.encoder).__name__} in "
+                f"routing needs a HierarchicalEncoder: got {type(encoder).__name__} in "
                 f"{type(posterior).__name__}. Use AmortizedGuide for flat codes.",
                 code="hierarchy.posterior",
             )

@@ -7,9 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from priors.tree import Tree
-from vsae.child_dictionary import ChildDictionary, directions, effective
+from vsae.child_dictionary import ChildDictionary, directions, effective, of_tree
 from vsae.decoders import LinearDecoder, decode
 from vsae.errors import ConfigError
+from vsae.slots import check_range
 
 
 class HierarchicalDecoder(nn.Module):
@@ -52,7 +53,7 @@ class HierarchicalDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.top, self.d_model = top, top.d_model
-        self.tree = tree = Tree(top.latents, tuple(branching))
+        self.tree = tree = Tree(top.latents, branching)
         self.branching, self.subspaces = tree.branching, tuple(subspaces)
         if len(self.subspaces) != len(tree.branching):
             raise ConfigError(
@@ -87,16 +88,22 @@ class HierarchicalDecoder(nn.Module):
             parts.append(effective(level.atoms.W_dec, spaces))
         return torch.cat(parts)
 
+    def atoms_of(self, latents: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """The atoms of some latents in activation space, without those of the others."""
+        tables, maps = [b.atoms.W_dec for b in self.below], [b.W_up for b in self.below]
+        return of_tree(self.tree, latents, self.top.W_dec, tables, maps)
+
     def forward(
         self, z: Float[Tensor, "*rows K"], support: Int[Tensor, "*rows K"] | None = None
     ) -> Float[Tensor, "*batch d"]:
         """Dense ``z`` (B, K), or amplitudes of the latents ``support`` in any order."""
         if support is None:
             return decode(z, None, self.W_dec, self.b_dec)
+        check_range(support, self.latents)
         flat, nodes = z.reshape(-1, z.shape[-1]), support.reshape(-1, z.shape[-1])
         mean = sum(self._alone(level, flat, nodes) for level in range(self.tree.depth))
         mean = mean if self.b_dec is None else mean + self.b_dec
-        return mean.view(*z.shape[:-1], -1)
+        return mean.view(*z.shape[:-1], self.d_model)
 
     def _alone(self, level: int, z: Tensor, nodes: Tensor) -> Tensor:
         """What the codes of one level add, wherever in a row they stand."""
@@ -109,13 +116,20 @@ class HierarchicalDecoder(nn.Module):
         return self._decode(path[::-1], amplitudes)
 
     def levels(
-        self, z: Float[Tensor, "B w"], support: Int[Tensor, "B w"]
-    ) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]]:
+        self, z: Float[Tensor, "*rows w"], support: Int[Tensor, "*rows w"]
+    ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d"]]:
         """The mean of the roots alone, bias included, and of the whole of a routed code."""
+        flat = (code.reshape(-1, z.shape[-1]) for code in torch.broadcast_tensors(z, support))
+        top, mean = self._levels(*flat)
+        shape = (*torch.broadcast_shapes(z.shape, support.shape)[:-1], self.d_model)
+        return top.view(shape), mean.view(shape)
+
+    def _levels(self, z: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
         depth, offsets = self.tree.depth, self.tree.offsets
-        nodes = support.unflatten(-1, (depth, -1)).unbind(-2)
+        width = z.shape[-1] // depth
+        nodes = support.unflatten(-1, (depth, width)).unbind(-2)
         places = [node - offset for node, offset in zip(nodes, offsets, strict=True)]
-        amplitudes = list(z.unflatten(-1, (depth, -1)).unbind(-2))
+        amplitudes = list(z.unflatten(-1, (depth, width)).unbind(-2))
         top = self.top(amplitudes[0].contiguous(), places[0].contiguous())
         if depth == 1:
             return top, top

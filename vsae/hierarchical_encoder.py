@@ -5,12 +5,35 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vsae.child_dictionary import ChildDictionary, directions, effective, spread, take
+from vsae.child_dictionary import (
+    ChildDictionary,
+    directions,
+    effective,
+    of_tree,
+    spread,
+    take,
+)
 from vsae.encoders import AbstractDictionaryEncoder, DictionaryEncoder
+from vsae.errors import ConfigError
 from vsae.hierarchical_decoder import HierarchicalDecoder
 from vsae.slots import dots
 
 GATHERED = 2**23  # numbers, at most, gathered at once where all children of a parent are scored
+
+
+def check_hierarchical(encoder: nn.Module) -> "HierarchicalEncoder":
+    """``encoder`` itself, if it routes.
+
+    Raises:
+        ConfigError: ``hierarchy.encoder`` if it does not.
+    """
+    if not isinstance(encoder, HierarchicalEncoder):
+        raise ConfigError(
+            f"routing needs a HierarchicalEncoder: got {type(encoder).__name__}. For flat codes "
+            "use TopKPosterior.",
+            code="hierarchy.encoder",
+        )
+    return encoder
 
 
 class ChildEncoder(nn.Module):
@@ -138,6 +161,11 @@ class HierarchicalEncoder(nn.Module):
         bias = self.top.b_enc
         return torch.cat([bias, bias.new_zeros(self.outputs - len(bias))])
 
+    def rows_of(self, latents: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """The rows of some latents in activation space, without those of the others."""
+        tables, maps = [b.W_child for b in self.below], [b.W_down for b in self.below]
+        return of_tree(self.tree, latents, self.top.W_enc, tables, maps)
+
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows K"]:
         """The scores of all latents, whoever is selected; for a look, not for training."""
         return F.linear(x - self.centre(), self.W_enc, self.b_enc)
@@ -155,7 +183,7 @@ class HierarchicalEncoder(nn.Module):
         values, roots = self.top.select(flat, k)
         scores, places = self.descend(flat, roots)
         support = [p + o for p, o in zip([roots, *places], self.tree.offsets, strict=True)]
-        shape = (*x.shape[:-1], -1)
+        shape = (*x.shape[:-1], k * self.tree.depth)
         return torch.cat([values, *scores], -1).view(shape), torch.cat(support, -1).view(shape)
 
     def descend(

@@ -13,11 +13,11 @@ class LeakyThreshold(nn.Module):
     .. math:: \mathrm{LR}_θ(u) = u\,[u \ge θ] + ν u\,[u < θ]
 
     Args:
-        threshold: θ, in the units of the codes; finite.
-        slope: ν, at least 0.
+        threshold: θ, in the units of the codes; finite, at least 0.
+        slope: ν, from 0 to 1.
 
     Raises:
-        ConfigError: ``threshold.setting`` for a threshold that is not finite or a negative slope.
+        ConfigError: ``threshold.setting`` for a threshold or slope outside of that.
 
     Example:
         >>> LeakyThreshold(0.5, slope=0.0)(torch.tensor([0.4, 0.5, -1.0])).tolist()
@@ -30,10 +30,10 @@ class LeakyThreshold(nn.Module):
 
     def __init__(self, threshold: float, *, slope: float = 0.0) -> None:
         super().__init__()
-        if not (abs(threshold) < float("inf") and 0 <= slope < float("inf")):
+        if not (0 <= threshold < float("inf") and 0 <= slope <= 1):  # else it would decrease
             raise ConfigError(
-                f"a leaky threshold needs a finite threshold and a slope of at least 0: got "
-                f"{threshold=}, {slope=}.",
+                "a leaky threshold needs a finite threshold of at least 0 and a slope from 0 to 1: "
+                f"got {threshold=}, {slope=}.",
                 code="threshold.setting",
             )
         self.threshold, self.slope = threshold, slope

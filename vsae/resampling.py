@@ -31,7 +31,8 @@ def never_active(autoencoder: Autoencoder, x: Float[Tensor, "rows d"]) -> Int[Te
         >>> len(never_active(topk_autoencoder(4, 16, k=3), torch.ones(100, 4)))
         13
     """
-    fired = torch.zeros(autoencoder.W_dec.shape[0], dtype=torch.bool, device=x.device)
+    latents = autoencoder.model.decoder.latents
+    fired = torch.zeros(latents, dtype=torch.bool, device=x.device)
     for code in _codes(autoencoder, x):
         dense = not isinstance(code, SparseCode)
         fired |= (code != 0).any(0) if dense else _fired(code, fired)

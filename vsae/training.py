@@ -12,6 +12,7 @@ from vsae.autoencoder import Autoencoder
 from vsae.batches import Batches
 from vsae.elbo import ClosedFormELBO
 from vsae.errors import ConfigError, ShapeError
+from vsae.hierarchical_decoder import HierarchicalDecoder
 from vsae.run import Run
 from vsae.schedules import Constant
 from vsae.sparse_code import SparseCode
@@ -67,7 +68,7 @@ def fit(
             an impossible number, ``fit.optimizer``, ``fit.elbo``, ``pair.latents`` if prior,
             posterior and decoder do not have the same number of latents, ``pair.width`` if model
             and posterior do not have the same number of slots, ``pair.slots`` if only one of them
-            has slots.
+            has slots, ``pair.tree`` if their latents form different trees.
 
     Example:
         >>> from vsae.examples import tiny
@@ -147,12 +148,24 @@ def _check_pair(autoencoder: Autoencoder, x: Tensor) -> None:
         found |= {"posterior": autoencoder.guide.posterior.latents}
     elif "z" in sites:
         found |= {"posterior": sites["z"].event_shape[0]}
+    if isinstance(model.decoder, HierarchicalDecoder):
+        _check_tree(model.decoder, autoencoder.guide.posterior)
     if len(set(found.values())) > 1:
         raise ConfigError(
             f"prior, posterior and decoder have different numbers of latents: got {found}, "
             "expected one number.",
             code="pair.latents",
             context=found,
+        )
+
+
+def _check_tree(decoder: HierarchicalDecoder, posterior: nn.Module) -> None:
+    """The same number of latents may be that of two trees."""
+    if decoder.tree != posterior.encoder.tree:
+        raise ConfigError(
+            f"model and posterior have different trees: got {decoder.tree} and "
+            f"{posterior.encoder.tree}. Build the encoder of the model's decoder.",
+            code="pair.tree",
         )
 
 

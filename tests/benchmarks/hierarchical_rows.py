@@ -23,13 +23,7 @@ GIB = 2**30
 def hsae(roots: int, children: int = CHILDREN, subspace: int = SUBSPACE) -> Autoencoder:
     """As published but for the orthogonality, which no top-level step has: no bias."""
     return hierarchical_autoencoder(
-        WIDTH,
-        roots,
-        k=K,
-        branching=(children,),
-        subspaces=(subspace,),
-        orthogonality=0.0,
-        bias=False,
+        WIDTH, roots, k=K, branching=(children,), subspaces=(subspace,), bias=False
     )
 
 
@@ -97,7 +91,13 @@ def hierarchy_row() -> list[Result]:
 
 def _with_orthogonality(roots: int) -> Autoencoder:
     return hierarchical_autoencoder(
-        WIDTH, roots, k=K, branching=(CHILDREN,), subspaces=(SUBSPACE,), bias=False
+        WIDTH,
+        roots,
+        k=K,
+        branching=(CHILDREN,),
+        subspaces=(SUBSPACE,),
+        orthogonality=0.1,
+        bias=False,
     )
 
 
@@ -135,9 +135,7 @@ def terms_row() -> list[Result]:
 
 def _parts(x: Tensor, *, roots: int = 4096, k: int = K, a: int = CHILDREN, s: int = SUBSPACE):
     """Decoder, encoder, and a route through them, of one size."""
-    pair = hierarchical_autoencoder(
-        WIDTH, roots, k=k, branching=(a,), subspaces=(s,), orthogonality=0.0, bias=False
-    )
+    pair = hierarchical_autoencoder(WIDTH, roots, k=k, branching=(a,), subspaces=(s,), bias=False)
     encoder = pair.guide.posterior.encoder
     with torch.no_grad():
         parent = encoder.top.select(x, k)[1]

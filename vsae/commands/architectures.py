@@ -1,6 +1,7 @@
 """Which autoencoder a name stands for, and which options it hears; torch is imported to build."""
 
 import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from vsae.commands.prior_names import PRIORS, build_prior
@@ -20,6 +21,7 @@ class Architecture:
         gaussian: Whether its KL is that of a Gaussian prior on dense codes, under which latents may
             collapse.
         auxk: Whether AuxK may be added: an encoder with a row per latent, and codes that are zero.
+        every: Of ``--latents`` and the settings, how many latents a prior is over.
     """
 
     preset: str
@@ -30,6 +32,7 @@ class Architecture:
     penalty: bool = False
     gaussian: bool = False
     auxk: bool = True
+    every: Callable[[int, Mapping], int] = lambda latents, _: latents
 
 
 ARCHITECTURES = {
@@ -102,6 +105,7 @@ ARCHITECTURES = {
         "vsae.commands.architectures:hierarchical",
         "H-SAE: k roots per row, and one child of each",
         {"k": 32, "children": 16, "subspace": 4, "noise": None},
+        every=lambda roots, settings: roots * (1 + settings["children"]),
     ),
     "variational_topk": Architecture(
         "vsae.presets.variational_topk:variational_topk_autoencoder",
@@ -204,7 +208,7 @@ def build(choice: Choice, d_model: int, latents: int, normalizer):
     chosen = ARCHITECTURES[choice.architecture]
     settings = {n: choice.settings[n] for n in chosen.settings if choice.settings[n] is not None}
     if not chosen.fixed:
-        every = latents * (1 + int(settings.get("children", 0)))
+        every = chosen.every(latents, settings)
         settings["prior"] = build_prior(choice.prior, every, choice.settings)
     if settings.pop("screened", False):
         settings["encoder"] = importlib.import_module("vsae.encoders").ScreenedEncoder

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsae.autoencoder import Autoencoder
 from vsae.errors import CheckpointError
+from vsae.leaky_threshold import LeakyThreshold
 from vsae.models.hierarchical import HierarchicalAutoencoder
-from vsae.presets.published_hierarchical import shipped_hierarchical_autoencoder
+from vsae.posteriors.routed_losers import RoutedLosersPosterior
+from vsae.presets.published_hierarchical import SLOPE, shipped_hierarchical_autoencoder
 
 NAMES = ("E", "D", "W_down", "W_up", "E_low", "D_low")
 
@@ -60,7 +62,7 @@ def from_released_hierarchical(
             code="conversion.names",
             context={"got": sorted(arrays)},
         )
-    weights = {name: np.asarray(array) for name, array in arrays.items()}
+    weights = {name: _native(name, np.asarray(array)) for name, array in arrays.items()}
     roots, d_model, children, subspace = _sizes(weights)
     autoencoder = shipped_hierarchical_autoencoder(
         d_model,
@@ -92,6 +94,13 @@ def to_released_hierarchical(autoencoder: Autoencoder) -> dict[str, np.ndarray]:
             code="conversion.source",
         )
     encoder = autoencoder.guide.posterior.encoder
+    if not _as_released(autoencoder.guide.posterior, model.decoder.d_model):
+        raise CheckpointError(
+            "the released code reads its arrays with thresholds of its own: got "
+            f"{type(autoencoder.guide.posterior).__name__}, expected the posterior of "
+            "shipped_hierarchical_autoencoder. Another one would be another function.",
+            code="conversion.source",
+        )
     if model.decoder.b_dec is not None or bool(encoder.top.b_enc.any()):
         raise CheckpointError(
             "the released layout has no biases: got a decoder's or an encoder's. Fold them into "
@@ -99,10 +108,35 @@ def to_released_hierarchical(autoencoder: Autoencoder) -> dict[str, np.ndarray]:
             code="conversion.source",
         )
     m, s = model.decoder.tree.roots, model.decoder.subspaces[0]
-    found = {n: p.detach().cpu() for n, p in _parameters(autoencoder).items()}
+    found = {n: p.detach().cpu().clone() for n, p in _parameters(autoencoder).items()}
     inner = {n: found[n].view(m, -1, found[n].shape[-1]) for n in ("W_up", "E_low", "D_low")}
     found |= inner | {"W_down": found["W_down"].view(m, s, -1)}
     return {name: _rows(name, array).contiguous().numpy() for name, array in found.items()}
+
+
+def _as_released(posterior: nn.Module, d_model: int) -> bool:
+    """Whether roots and children pass as they do in the released code."""
+    if not isinstance(posterior, RoutedLosersPosterior):
+        return False
+    found = posterior.activation, posterior.child_activation
+    if not all(isinstance(part, LeakyThreshold) for part in found):
+        return False
+    settings = [(part.threshold, part.slope) for part in found]
+    return settings == [(d_model**-0.5, 0.0), (d_model**-0.5, SLOPE)]
+
+
+def _native(name: str, array: np.ndarray) -> np.ndarray:
+    """A copy in the dtype of parameters and the byte order of this machine, all of it finite."""
+    dtype = torch.empty(0).numpy().dtype
+    with np.errstate(over="ignore"):
+        copy = array.astype(dtype) if array.dtype.kind == "f" else array
+    if copy.dtype != dtype or not np.isfinite(copy).all():
+        raise CheckpointError(
+            f"{name} holds {array.dtype} numbers that are not all finite as {dtype}.",
+            code="conversion.nonfinite",
+            context={"array": name},
+        )
+    return copy
 
 
 def _rows(name: str, array: Tensor) -> Tensor:
@@ -136,13 +170,6 @@ def _sizes(weights: Mapping[str, np.ndarray]) -> tuple[int, int, int, int]:
             "D_low": (m, s, a),
         }
         if shapes == fits:
-            for name, array in weights.items():
-                if array.dtype.kind != "f" or not np.isfinite(array).all():
-                    raise CheckpointError(
-                        f"{name} holds {array.dtype} numbers that are not all finite floats.",
-                        code="conversion.nonfinite",
-                        context={"array": name},
-                    )
             return m, d, a, s
     raise CheckpointError(
         f"shapes do not fit together: got {shapes}, expected E (m, d), D (d, m), W_down (m, s, d), "

@@ -10,6 +10,7 @@ from priors.replicas import stack_like
 from priors.restrict import restrict
 from priors.subsets import UniformSubsets
 from priors.tree_subsets import TreeSubsets
+from vsae.errors import ConfigError
 from vsae.likelihood import SphericalNormal, as_noise
 from vsae.models.refusals import refuse_replicas
 from vsae.plates import plates
@@ -29,7 +30,7 @@ class HierarchicalAutoencoder(nn.Module):
     tree: a graph that ties children to parents, a block per family, or one scale for all.
     In training mode more is observed, as published: ``x_top`` (B, d), the activation as the roots
     alone must explain it; ``lost`` and ``lost_z`` (B, L), codes that lost the selection and are
-    never decoded but pay ``losers``; and the factor ``orthogonality`` (). With those it is a
+    never decoded but pay ``losers``; and the factor ``orthogonality`` (B,). With those it is a
     *composite* likelihood; in evaluation mode the ELBO is a bound on :math:`\log p(x)`.
 
     Args:
@@ -46,8 +47,8 @@ class HierarchicalAutoencoder(nn.Module):
             :class:`vsae.Biorthogonality`; counted once per row.
 
     Raises:
-        ConfigError: ``noise.scale``, ``prior.bad_top_noise``; when run, ``subsets.size``,
-            ``restrict.unregistered``.
+        ConfigError: ``noise.scale``, ``prior.bad_top_noise``, ``hierarchy.losers``; when run,
+            ``subsets.size``, ``restrict.unregistered``.
 
     Example:
         >>> import torch
@@ -80,6 +81,12 @@ class HierarchicalAutoencoder(nn.Module):
         self.noise = as_noise(noise)
         self.top_noise = None if top_noise is None else check_positive("top_noise", top_noise)
         self.losers, self.num_losers = losers, num_losers
+        if (losers is None) != (num_losers == 0) or num_losers < 0:
+            raise ConfigError(
+                "losers are a prior and a number of slots, or neither: got "
+                f"losers={type(losers).__name__}, {num_losers=}. The posterior knows the number.",
+                code="hierarchy.losers",
+            )
         self.orthogonality = orthogonality
 
     @property
@@ -87,11 +94,11 @@ class HierarchicalAutoencoder(nn.Module):
         """Slots per row."""
         return self.k * self.decoder.tree.depth
 
-    def forward(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
+    def forward(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "*batch d"]:
         prior, noise = self.prior(), self.noise()
-        if self.training and self.orthogonality is not None:
-            pyro.factor("orthogonality", len(x) * self.orthogonality())
         with plates(x, prior.batch_shape):
+            if self.training and self.orthogonality is not None:
+                pyro.factor("orthogonality", self.orthogonality().expand(len(x)))
             paths = TreeSubsets(self.decoder.tree, self.k, device=x.device)
             support = pyro.sample("support", paths)
             z = pyro.sample("z", restrict(prior, support))

@@ -55,7 +55,7 @@ class ResidualAutoencoder(nn.Module):
         flat = dist.Normal(x.new_zeros(len(dead)), 1.0).to_event(1).mask(False)
         with pyro.plate("residual_rows", len(x), dim=-1):  # a plate's name is a site's
             z = pyro.sample("dead_z", flat)
-            explained = z @ self.decoder.W_dec.index_select(0, dead)
+            explained = z @ self.decoder.atoms_of(dead)
             noise = SphericalNormal(explained, self.residual_noise)
             pyro.sample("residual", noise, obs=(x - mean).detach())
         return mean

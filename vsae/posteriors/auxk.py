@@ -14,7 +14,7 @@ class AuxKPosterior(nn.Module):
     r"""``posterior``'s sites, and ``dead_z`` (B, dead): the ``k`` best scores of the dead latents.
 
     In evaluation mode, or while no latent is dead, there is no ``dead_z``. If fewer than ``k``
-    latents are dead, all of them are used. The cost is two small products over the dead columns.
+    latents are dead, all of them are used. The cost is two small products over the dead columns; of a tree, their rows are made first.
 
     Args:
         posterior: Of the code, with an ``encoder`` that has rows ``W_enc`` per latent.
@@ -52,7 +52,7 @@ class AuxKPosterior(nn.Module):
         sites, dead, encoder = self.posterior(x), self.dead(), self.encoder
         if not self.training or not len(dead):
             return sites
-        atoms = encoder.W_enc.index_select(0, dead)
+        atoms = encoder.rows_of(dead)
         bias = encoder.b_enc.index_select(0, dead) - atoms @ encoder.centre()
         scores = nn.functional.linear(x, atoms, bias)  # (x - b_dec) would ask a gradient of x
         return sites | {"dead_z": point(keep_top(scores, self.k).relu())}

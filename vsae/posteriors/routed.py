@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vsae.hierarchical_encoder import check_hierarchical
 from vsae.posteriors.point import point
 from vsae.select import check_k
 
@@ -47,7 +48,7 @@ class RoutedPosterior(nn.Module):
         child_activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        check_k(k, encoder.tree.roots)
+        check_k(k, check_hierarchical(encoder).tree.roots)
         self.encoder, self.k, self.latents = encoder, k, encoder.outputs
         self.activation = nn.ReLU() if activation is None else activation
         self.child_activation = nn.ReLU() if child_activation is None else child_activation

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vsae.errors import ConfigError
+from vsae.hierarchical_encoder import check_hierarchical
 from vsae.posteriors.point import point
 from vsae.select import check_k
 
@@ -16,9 +17,9 @@ class RoutedLosersPosterior(nn.Module):
 
     ``lost`` and ``lost_z`` (B, L) hold the ``width - k`` roots that came next, and every child of
     the chosen parents but the one that was kept, as amplitudes: a child that is best of an empty
-    parent is decoded as nothing and stands here. Roots beyond ``width`` are not looked at: choose
-    it above the number that fire, or as the number of roots. Among equal amplitudes the latent of
-    the smaller number wins, as in the released code.
+    parent is decoded as nothing and stands here. Roots beyond ``width`` are not looked at. Among
+    equal amplitudes the latent of the smaller number wins; with ``width = m`` that is the released
+    code's choice of empty slots too, otherwise those are taken from the ``width`` best scores.
 
     .. math:: L = \mathrm{width} - k + k \sum_ℓ a_ℓ
 
@@ -58,7 +59,7 @@ class RoutedLosersPosterior(nn.Module):
         child_activation: nn.Module,
     ) -> None:
         super().__init__()
-        check_k(k, encoder.tree.roots)
+        check_k(k, check_hierarchical(encoder).tree.roots)
         check_k(width, encoder.tree.roots)
         if width < k:
             raise ConfigError(

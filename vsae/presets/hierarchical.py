@@ -28,7 +28,7 @@ def hierarchical_autoencoder(
     top_weight: float = 0.1,
     orthogonality: float = 0.0,
     prior: nn.Module | None = None,
-    noise: float = HALF,
+    noise: float | nn.Module = HALF,
     normalizer: nn.Module | None = None,
     bias: bool = True,
     encoder: Callable[[LinearDecoder], nn.Module] = DictionaryEncoder,
@@ -50,7 +50,8 @@ def hierarchical_autoencoder(
         orthogonality: λ, of roots' rows and other roots' atoms; 0 for none.
         prior: Over all latents of the tree, with a sparse form; :class:`priors.FlatPrior`, no
             penalty, if ``None``. :class:`priors.LaplacePrior` is ℓ1 on what is selected.
-        noise: σ in (normalised) activation units; it matters only relative to a prior's penalty.
+        noise: σ in (normalised) activation units, or, with ``top_weight=0``, a module ``() -> σ``;
+            it matters only relative to a prior's penalty.
         normalizer: Units the model works in.
         bias: Whether the decoder has one; the source has none.
         encoder: Of the roots.
@@ -58,7 +59,7 @@ def hierarchical_autoencoder(
     Raises:
         ConfigError: ``tree.size`` for a level without latents, ``hierarchy.levels`` unless there
             are as many subspaces as levels below the first, ``select.k`` unless ``0 < k <= roots``,
-            ``hierarchy.weight``, ``biorthogonality.setting``.
+            ``hierarchy.weight``, ``hierarchy.noise``, ``biorthogonality.setting``.
         ShapeError: ``hierarchy.subspace`` for a subspace greater than what is around it.
 
     Example:
@@ -75,6 +76,12 @@ def hierarchical_autoencoder(
         raise ConfigError(
             f"the roots' own reconstruction needs a weight of at least 0: got {top_weight=}.",
             code="hierarchy.weight",
+        )
+    if top_weight and not isinstance(noise, float | int):
+        raise ConfigError(
+            f"the roots' own reconstruction needs a fixed noise: got {type(noise).__name__}. Give "
+            "a number, or top_weight=0.",
+            code="hierarchy.noise",
         )
     top = LinearDecoder(roots, d_model, bias=bias)
     decoder = HierarchicalDecoder(top, branching=branching, subspaces=subspaces)

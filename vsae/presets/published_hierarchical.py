@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from priors.flat import FlatPrior
@@ -23,6 +24,7 @@ from vsae.models.hierarchical import HierarchicalAutoencoder
 from vsae.posteriors.routed_losers import RoutedLosersPosterior
 from vsae.presets.topk import HALF
 
+HE_NORM = 2**0.5  # of a row of E ~ U(±√(6/d)), on average
 SLOPE = 0.01  # below the threshold, of children in the released code; the paper gives no number
 
 
@@ -46,7 +48,9 @@ def paper_hierarchical_autoencoder(
 
     Both levels pass scores from :math:`θ = 1/\sqrt d` on, others times a small slope; ℓ1 is on the
     codes that lost, as the text says (algorithm 1 has it on those that won: give
-    :class:`vsae.HierarchicalAutoencoder` a :class:`priors.LaplacePrior`).
+    :class:`vsae.HierarchicalAutoencoder` a :class:`priors.LaplacePrior`). Ours are: that a child of
+    a parent that is not positive is empty, the number for the slope, and, unless ``width`` is the
+    number of roots, that only the next best roots pay.
 
     Args:
         d_model: Width :math:`d` of an activation; the paper's have unit norm.
@@ -102,7 +106,8 @@ def shipped_hierarchical_autoencoder(
     pays ℓ1, all children of chosen roots included; and the orthogonality is
     :class:`vsae.ShippedBiorthogonality`. With ``fit(clip=0.75, lr=…)`` a step is the released one,
     gradients along atoms removed and norms restored; its schedules and its unit-norm rows are the
-    caller's.
+    caller's. A child that leaks is small and not zero: count what is active from the threshold on,
+    as in ``metrics.l0(codes, threshold=d_model**-0.5)``.
 
     Args:
         d_model: Width :math:`d` of an activation; the source's have unit norm.
@@ -113,8 +118,10 @@ def shipped_hierarchical_autoencoder(
         top_weight: β; positive.
         orthogonality: Of the released code.
         l1: Of the released code; positive.
-        width: Roots whose codes pay ℓ1, ``k … m``; all of them if ``None``, which is exact, and
-            makes ``(B, m)`` arrays: at scale give a number above that of the roots that fire.
+        width: Roots that are looked at, ``k … m``; all of them if ``None``, which is exact, and
+            makes ``(B, m)`` arrays. At scale give a number above that of the roots that fire: rows
+            in which ``k`` fire are then exact, in others the empty slots are other roots', whose
+            children pay ℓ1.
         normalizer: Units the model works in.
 
     Raises:
@@ -163,6 +170,9 @@ def _published(
     top = LinearDecoder(tree.roots, d_model, bias=False)
     decoder = HierarchicalDecoder(top, branching=tree.branching, subspaces=(subspace,))
     encoder = HierarchicalEncoder(decoder)
+    encoder.top.b_enc.requires_grad_(False)  # published without biases; it stays zero
+    with torch.no_grad():
+        encoder.top.W_enc.mul_(HE_NORM)
     posterior = RoutedLosersPosterior(
         encoder, k=k, width=width, activation=activations[0], child_activation=activations[1]
     )

@@ -26,7 +26,7 @@ def tiered_autoencoder(
     floor: float = 1e-3,
     noise: float = HALF,
     curriculum: Curriculum | None = None,
-    clip: Sequence[float] | None = None,
+    clip: Sequence[float | None] | None = None,
     normalizer: nn.Module | None = None,
 ) -> Autoencoder:
     r"""Tiers of latents, each encoded from the one before, that explain an activation together.
@@ -46,7 +46,7 @@ def tiered_autoencoder(
         floor: The least of a learned scale, in the units of the codes.
         noise: σ in (normalised) activation units.
         curriculum: When each tier joins; all from the beginning if ``None``.
-        clip: Greatest norm of the gradient of each tier of the encoder; none if ``None``.
+        clip: Greatest norm of the gradient of each tier of the encoder; any if ``None``.
         normalizer: Units the model works in; raw activations of a large norm train badly.
 
     Raises:
