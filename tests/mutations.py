@@ -85,7 +85,42 @@ SLOTS = [
     ("pursuit: residual", "vsae/posteriors/matching_pursuit.py", "residual = residual - value *", "residual = residual + value *"),
     ("TopKLink: by magnitude", "vsae/links.py", "z.detach().abs().topk", "z.detach().topk"),
 ]  # fmt: skip
-SUITES = {"priors": (GAUSSIANS, FAST, PRIORS), "slots": (SLOT_TESTS, "", SLOTS)}
+TREE_TESTS = [
+    f"tests/test_{name}.py"
+    for name in ("tree_subsets", "released_hierarchical", "biorthogonality", "hierarchical", "whitening")
+] + ["vsae/leaky_threshold.py"]
+TREES = [
+    ("tree: offset of a level", "priors/tree.py", "sum(self.sizes[:level])", "sum(self.sizes[: level + 1])"),
+    ("tree: parents", "priors/tree.py", "above + torch.arange(size)", "torch.arange(size)"),
+    ("paths: k of the choices", "priors/tree_subsets.py", "self.k * sum(map(math.log", "sum(map(math.log"),
+    ("paths: a child of the right parent", "priors/tree_subsets.py", 'rounding_mode="floor") == above', 'rounding_mode="floor") >= above'),
+    ("paths: draws", "priors/tree_subsets.py", "place * each + torch.randint(each", "place * each + torch.randint(1"),
+    ("child: amplitude", "vsae/child_dictionary.py", "amplitudes.unsqueeze(-1) * take", "amplitudes.unsqueeze(-1).abs() * take"),
+    ("spread: rows of a subspace", "vsae/child_dictionary.py", "index.unsqueeze(-1) * each + torch.arange", "index.unsqueeze(-1) + torch.arange"),
+    ("directions: of the level above", "vsae/child_dictionary.py", "repeat_interleave(parents // len(above), dim=0)", "repeat(parents // len(above), 1, 1)"),
+    ("rows of some: the parent's place", "vsae/child_dictionary.py", 'place = place.div(tree.branching[above], rounding_mode="floor")', "place = place % tree.sizes[above]"),
+    ("decode: of other levels", "vsae/hierarchical_decoder.py", "torch.where(here, z, 0.0)", "z"),
+    ("decode: deeper levels", "vsae/hierarchical_decoder.py", "own if carried is None else carried + own", "own"),
+    ("decode: bias of the roots' mean", "vsae/hierarchical_decoder.py", "return top, top + self._decode", "return self._decode(places[:1], amplitudes[:1]), top + self._decode"),
+    ("project: centre", "vsae/hierarchical_encoder.py", "return inside - take(", "return inside + take("),
+    ("best child: of its parent", "vsae/hierarchical_encoder.py", "return parent * self.branching + chosen", "return parent * self.branching + chosen * 0"),
+    ("route: empty below an empty parent", "vsae/posteriors/routed.py", "self.child_activation(level) * (z[-1] > 0)", "self.child_activation(level)"),
+    ("losers: the kept child pays twice", "vsae/posteriors/routed_losers.py", "(codes * (1 - rest))", "(codes * 1)"),
+    ("losers: ties", "vsae/posteriors/routed_losers.py", "place, order = place.sort(-1)", "place, order = place.sort(-1, descending=True)"),
+    ("model: top noise", "vsae/presets/hierarchical.py", "noise / top_weight**0.5", "noise * top_weight**0.5"),
+    ("model: orthogonality once per row", "vsae/models/hierarchical.py", "self.orthogonality().expand(len(x))", "(self.orthogonality() / len(x)).expand(len(x))"),
+    ("bi-orthogonality: own pairs", "vsae/biorthogonality.py", "- torch.linalg.vecdot(rows, atoms).square().sum()", ""),
+    ("bi-orthogonality: sign", "vsae/biorthogonality.py", "return -self.weight *", "return self.weight *"),
+    ("shipped: columns", "vsae/biorthogonality.py", "rows @ atoms.sum(0)", "atoms @ rows.sum(0)"),
+    ("threshold: at the threshold", "vsae/leaky_threshold.py", "u >= self.threshold", "u > self.threshold"),
+    ("released layout: columns", "vsae/conversions/released_hierarchical.py", 'if name in ("D", "W_up", "D_low")', 'if name in ("D", "D_low")'),
+    ("released: an encoder bias is learned", "vsae/presets/published_hierarchical.py", "encoder.top.b_enc.requires_grad_(False)", "encoder.top.b_enc.requires_grad_(True)"),
+]  # fmt: skip
+SUITES = {
+    "priors": (GAUSSIANS, FAST, PRIORS),
+    "slots": (SLOT_TESTS, "", SLOTS),
+    "trees": (TREE_TESTS, "not children_explain", TREES),
+}
 
 
 def _verdict(tree: Path, tests: list[str], fast: str) -> str:
