@@ -86,7 +86,7 @@ class Tokenizer:
         Bytes that are not UTF-8, which a model may write, become U+FFFD.
         """
         tokens = list(tokens)
-        raw = b"".join(map(self._bytes, tokens))
+        raw = b"".join(map(self.raw, tokens))
         if tokens[:1] == [BOS]:
             raw = raw.removeprefix(b" ")
         return raw.decode("utf-8", errors="replace")
@@ -101,7 +101,8 @@ class Tokenizer:
             return chr(value) if value < 128 else raw.decode()
         return raw.decode("utf-8", errors="replace")
 
-    def _bytes(self, token: int) -> bytes:
+    def raw(self, token: int) -> bytes:
+        """The bytes a token writes; none for unknown, BOS and EOS. They need not be UTF-8."""
         if token < _FIRST_BYTE:
             return b""
         return bytes([token - _FIRST_BYTE]) if token < _FIRST_PIECE else self.pieces[token]

@@ -12,17 +12,22 @@ from toys.reproduce.tables import Cell, Interval, Table, number
 
 DPI = 130
 STYLE = """
+:root { color-scheme: light dark; --ink: #1c1c1c; --paper: #ffffff; --faint: #444444;
+  --line: #dddddd; --rule: #888888; --stripe: #f7f7f7; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #17181a; --faint: #bdbdbd;
+  --line: #3a3b3e; --rule: #8a8a8a; --stripe: #202124; } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem;
-  color: #1c1c1c; background: #ffffff; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
+  color: var(--ink); background: var(--paper); }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .4rem 0; }
-th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
-th { border-bottom: 2px solid #888; vertical-align: bottom; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
+th { border-bottom: 2px solid var(--rule); vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; white-space: nowrap; }
-tbody tr:nth-child(even) { background: #f7f7f7; }
-.wide { overflow-x: auto; } figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
-figcaption, .note { color: #444; font-size: 14px; }
+tbody tr:nth-child(even) { background: var(--stripe); }
+.wide { overflow-x: auto; } figure { margin: 1.5rem 0; }
+img { max-width: 100%; height: auto; background: #ffffff; }
+figcaption, .note { color: var(--faint); font-size: 14px; }
 """
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -40,8 +45,13 @@ class Section:
     parts: Sequence[str]
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
+def page(title: str, sections: Sequence[Section], *, style: str = "") -> str:
     """The whole file. A content policy forbids scripts and every outside resource.
+
+    Args:
+        title: Plain text.
+        sections: In order.
+        style: CSS of the program's own, after that of every page; never from data.
 
     Example:
         >>> "<script>" in page("a<script>", [Section("b", [paragraph("<script>")])])
@@ -55,8 +65,8 @@ def page(title: str, sections: Sequence[Section]) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n"
+        f"<body>\n<main>\n<h1>{escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
