@@ -82,6 +82,20 @@ BLOCKS = {
         tables=("explained variance at matched L0", "MCC at matched L0"),
         figure="frontier.png",
     ),
+    "hsae": Block(
+        command="vsae reproduce hsae",
+        run="run.json",
+        reports=("hsae.md",),
+        headings=("Verdicts",),
+        figure="figure3.png",
+    ),
+    "tiered": Block(
+        command="vsae reproduce tiered",
+        run="run.json",
+        reports=("tiered.md",),
+        headings=("Findings",),
+        figure="frontier.png",
+    ),
     "dead": Block(
         command="vsae reproduce dead",
         run="run.json",

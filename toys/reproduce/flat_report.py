@@ -5,8 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from toys.reproduce import arguments, flat_arms
 from toys.reproduce.flat_data import problem
 from toys.reproduce.flat_figures import draw_all
@@ -14,6 +12,7 @@ from toys.reproduce.flat_findings import findings
 from toys.reproduce.flat_runs import run_all
 from toys.reproduce.flat_settings import VALIDATION, Settings, settings
 from toys.reproduce.flat_tables import Results, all_tables, models_table
+from toys.reproduce.processes import one_thread
 from toys.reproduce.tables import Table
 
 LONG = ("points", "rates")  # tables that the report has under headings of their own
@@ -27,13 +26,8 @@ def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:
         steps=options.steps,
         toy_latents=options.toy_latents,
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return write(gathered(chosen, options.threads), options, begun)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        return write(gathered(chosen, options.threads), options, begun)
 
 
 def gathered(chosen: Settings, threads: int) -> Results:

@@ -1,11 +1,24 @@
 """Jobs in processes of one thread each, with a progress bar; the same rows as here, one by one."""
 
 import multiprocessing
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 
 import torch
 from tqdm import tqdm
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of torch here, too; threads and random state are put back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def run_jobs(
