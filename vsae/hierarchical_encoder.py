@@ -120,6 +120,7 @@ class HierarchicalEncoder(nn.Module):
         ``below[l].W_child (n, s)``.
 
     Example:
+        >>> from vsae import LinearDecoder
         >>> top = LinearDecoder(8, 6)
         >>> encoder = HierarchicalEncoder(HierarchicalDecoder(top, branching=(4,), subspaces=(2,)))
         >>> scores, support = encoder.route(torch.ones(5, 6), 3)
