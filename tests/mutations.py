@@ -87,7 +87,13 @@ SLOTS = [
 ]  # fmt: skip
 TREE_TESTS = [
     f"tests/test_{name}.py"
-    for name in ("tree_subsets", "released_hierarchical", "biorthogonality", "hierarchical", "whitening")
+    for name in (
+        "tree_subsets",
+        "released_hierarchical",
+        "biorthogonality",
+        "hierarchical",
+        "whitening",
+    )
 ] + ["vsae/leaky_threshold.py"]
 TREES = [
     ("tree: offset of a level", "priors/tree.py", "sum(self.sizes[:level])", "sum(self.sizes[: level + 1])"),

@@ -400,7 +400,8 @@ def test_in_float32():
     single = ClosedFormELBO().terms(pair.model, pair.guide, x)
     double = ClosedFormELBO().terms(pair.double().model, pair.guide, x.double())
     for name, term in double.items():
-        torch.testing.assert_close(single[name].double(), term.double(), rtol=3e-6, atol=1e-4, msg=name)
+        near = {"rtol": 3e-6, "atol": 1e-4, "msg": name}
+        torch.testing.assert_close(single[name].double(), term.double(), **near)
 
 
 def test_a_screened_encoder_routes_alike():

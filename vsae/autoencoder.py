@@ -182,9 +182,7 @@ class Autoencoder(nn.Module):
     def b_dec(self) -> Tensor:
         """Decoder bias ``(d,)``, zeros if there is none."""
         decoder = self.model.decoder
-        return (
-            torch.zeros_like(self._weight[..., 0, :]) if decoder.b_dec is None else decoder.b_dec
-        )
+        return torch.zeros_like(self._weight[..., 0, :]) if decoder.b_dec is None else decoder.b_dec
 
     @property
     def W_enc(self) -> Tensor:

@@ -14,7 +14,8 @@ class AuxKPosterior(nn.Module):
     r"""``posterior``'s sites, and ``dead_z`` (B, dead): the ``k`` best scores of the dead latents.
 
     In evaluation mode, or while no latent is dead, there is no ``dead_z``. If fewer than ``k``
-    latents are dead, all of them are used. The cost is two small products over the dead columns; of a tree, their rows are made first.
+    latents are dead, all of them are used. The cost is two small products over the dead
+    columns; of a tree, their rows are made first.
 
     Args:
         posterior: Of the code, with an ``encoder`` that has rows ``W_enc`` per latent.

@@ -16,8 +16,8 @@ class GaussianRoutedPosterior(nn.Module):
     .. math:: z_{S_j} \sim \mathcal N(μ_{S_j}, s^2)
 
     The paths are those of the means: noise chooses no latent. Every slot has noise, and pays, one
-    whose mean is 0 too: a row uses ``k`` roots and as many children whatever it is. Under a prior in slots
-    (:class:`priors.SlabPrior`, or a Gaussian given by a precision, such as
+    whose mean is 0 too: a row uses ``k`` roots and as many children whatever it is. Under a prior
+    in slots (:class:`priors.SlabPrior`, or a Gaussian given by a precision, such as
     :class:`priors.BlockDiagonalPrior` with a block per family) every KL is closed form.
 
     Args:
