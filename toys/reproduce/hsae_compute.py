@@ -98,10 +98,10 @@ def compute(results: Results) -> list[Claim]:
     """Of the published sizes; the same for every seed."""
     cases = [(f"m = {one.roots}, a = {one.a}", one) for one in PUBLISHED]
     said = {
-        "negligible overhead over the top-level SAE": [
+        "negligible overhead in multiply-adds over the top-level SAE": [
             (case, NEGLIGIBLE - one.overhead()) for case, one in cases
         ],
-        "a = 64 at a quarter of the compute of 4 × the top latents": [
+        "a = 64 at a quarter of the multiply-adds of 4 × the top latents": [
             (case, QUARTER - one.quarter()) for case, one in cases if one.a == 64
         ],
     }
