@@ -30,6 +30,7 @@ from priors import (
     SlabPrior,
 )
 from vsae import (
+    AffineNormalizer,
     AmortizedGuide,
     Autoencoder,
     ClosedFormELBO,
@@ -456,7 +457,7 @@ def losing(losers, num_losers):
         (lambda: hierarchical_autoencoder(6, 8, k=2, branching=(0,), subspaces=(2,)), "tree.size"),
         (
             lambda: hierarchical_autoencoder(6, 8, k=2, branching=(3,), subspaces=(0,)),
-            "prior.bad_dim",
+            "hierarchy.subspace",
         ),
         (
             lambda: hierarchical_autoencoder(6, 8, k=2, branching=(3,), subspaces=()),
@@ -491,6 +492,20 @@ def losing(losers, num_losers):
             lambda: hsae(2).decode(SparseCode(torch.tensor([[30]]), torch.ones(1, 1), 31)),
             "slots.out_of_range",
         ),
+        (lambda: hsae(2).elbo(torch.full((2, D), math.nan)), "data.nonfinite"),
+        (
+            lambda: hierarchical_autoencoder(
+                D, M, k=2, normalizer=AffineNormalizer(torch.zeros(D - 1), 1.0)
+            ),
+            "data.width",
+        ),
+        (
+            lambda: hierarchical_autoencoder(
+                D, M, k=2, normalizer=AffineNormalizer(torch.zeros(D).float(), 1.0)
+            )(torch.zeros(2, D)),
+            "data.dtype",
+        ),
+        (lambda: AffineNormalizer.fit(torch.full((4, D), math.nan)), "data.nonfinite"),
         (lambda: LeakyThreshold(math.nan), "threshold.setting"),
         (lambda: LeakyThreshold(-0.5), "threshold.setting"),
         (lambda: LeakyThreshold(0.1, slope=-1.0), "threshold.setting"),
@@ -509,7 +524,16 @@ def test_mismatched_parts_are_named_when_fitted():
     short = Autoencoder(pair.model, RoutedGuide(hsae(3).guide.posterior))
     same_size = hierarchical_autoencoder(D, 10, k=SLOTS, branching=(2,), subspaces=(2,))
     renamed = Autoencoder(pair.model, same_size.guide)
-    for other, code in ((wrong, "pair.width"), (short, "pair.width"), (renamed, "pair.tree")):
+    flat = topk_autoencoder(D, 30, k=2 * SLOTS)
+    unrouted = Autoencoder(pair.model, flat.guide)
+    routed = Autoencoder(flat.model, pair.guide)
+    for other, code in (
+        (wrong, "pair.width"),
+        (short, "pair.width"),
+        (renamed, "pair.tree"),
+        (unrouted, "pair.tree"),
+        (routed, "pair.tree"),
+    ):
         with pytest.raises(VsaeError) as caught:
             fit(other, x, steps=1, batch_size=5)
         assert caught.value.code == code

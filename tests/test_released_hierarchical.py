@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsae import ClosedFormELBO, fit
+from vsae import AffineNormalizer, ClosedFormELBO, fit
 from vsae.conversions.released_hierarchical import (
     from_released_hierarchical,
     to_released_hierarchical,
@@ -17,6 +17,7 @@ from vsae.errors import VsaeError
 from vsae.presets import (
     hierarchical_autoencoder,
     paper_hierarchical_autoencoder,
+    shipped_hierarchical_autoencoder,
     topk_autoencoder,
 )
 
@@ -131,7 +132,11 @@ def test_layout_there_and_back(released):
         (lambda w: w.update(E_low=w["E_low"].swapaxes(1, 2)), "conversion.layout"),
         (lambda w: w.update(E=w["E"][0]), "conversion.layout"),
         (lambda w: w["W_up"].__setitem__((0, 0, 0), np.nan), "conversion.nonfinite"),
-        (lambda w: w.update(E=np.ones((8, 6), dtype=np.int64)), "conversion.nonfinite"),
+        (lambda w: w.update(E=np.ones((8, 6), dtype=np.int64)), "conversion.dtype"),
+        (
+            lambda w: w.update(E=1e300 * np.ones((8, 6), dtype=np.longdouble) ** 2 * np.inf),
+            "conversion.nonfinite",
+        ),
     ],
 )
 def test_wrong_layouts_are_named(change, code):
@@ -151,6 +156,9 @@ def test_wrong_layouts_are_named(change, code):
         lambda: hierarchical_autoencoder(6, 8, k=3, branching=(3,), subspaces=(2,)),
         lambda: hierarchical_autoencoder(6, 8, k=3, branching=(3,), subspaces=(2,), bias=False),
         lambda: paper_hierarchical_autoencoder(6, 8, k=3),
+        lambda: shipped_hierarchical_autoencoder(
+            6, 8, k=3, normalizer=AffineNormalizer(torch.zeros(6), 2.0)
+        ),
     ],
 )
 def test_what_the_layout_cannot_hold(pair):

@@ -440,6 +440,8 @@ BAD = {
             LinearDecoder(9, D), TieredLaplacePrior(SIZES), sizes=SIZES, noise=1.0
         )
     ],
+    "tiers.codes": [lambda: metrics.tier_l0(torch.zeros(4, K + 1), SIZES)],
+    "noise.scale": [lambda: tiered_autoencoder(D, SIZES, l1=1.0, noise=0.0)],
     "curriculum.steps": [lambda: Curriculum((0, -1), (0, 1))],
     "schedule.steps": [lambda: CubicWarmup(0)],
     "prior.bad_l1": [

@@ -4,6 +4,12 @@ from vsae.biorthogonality import Biorthogonality as Biorthogonality
 from vsae.biorthogonality import FrobeniusBiorthogonality as FrobeniusBiorthogonality
 from vsae.biorthogonality import ShippedBiorthogonality as ShippedBiorthogonality
 from vsae.config import register as register
+from vsae.conversions.released_hierarchical import (
+    from_released_hierarchical as from_released_hierarchical,
+)
+from vsae.conversions.released_hierarchical import (
+    to_released_hierarchical as to_released_hierarchical,
+)
 from vsae.curriculum import Curriculum as Curriculum
 from vsae.dead_latents import DeadLatents as DeadLatents
 from vsae.decoders import FreeDecoder as FreeDecoder

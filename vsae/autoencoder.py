@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vsae.batches import check_finite
 from vsae.decoders import Projected
 from vsae.elbo import ClosedFormELBO, per_row
 from vsae.encoders import AbstractDictionaryEncoder, LinearEncoder, TiedEncoder
@@ -44,6 +45,14 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.model, self.guide = model, guide
         self.normalizer = IdentityNormalizer() if normalizer is None else normalizer
+        width, d_model = getattr(self.normalizer, "d_model", None), model.decoder.d_model
+        if width is not None and width != d_model:
+            raise ShapeError(
+                f"the normaliser is of another width: got {width}, expected {d_model}. Fit it to "
+                "the same activations.",
+                code="data.width",
+                context={"got": width, "expected": d_model},
+            )
         self._last_codes: tuple[int, dict[str, Tensor]] | None = None
 
     def posterior(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
@@ -75,6 +84,7 @@ class Autoencoder(nn.Module):
 
         Shape ``()``, or ``(R,)`` for replicas.
         """
+        check_finite(x)
         x = self.normalizer(self.check(x))
         with self._evaluating():
             terms = ClosedFormELBO().site_terms(self.model, self.guide, x)
@@ -152,6 +162,13 @@ class Autoencoder(nn.Module):
                 f"activations are {x.dtype}, the model is {weight.dtype}. Cast one: x.to(…).",
                 code="data.dtype",
             )
+        for buffer in self.normalizer.buffers():
+            if buffer.is_floating_point() and buffer.dtype != weight.dtype:
+                raise DTypeError(
+                    f"the normaliser is {buffer.dtype}, the model is {weight.dtype}. Cast it: "
+                    "normalizer.to(…).",
+                    code="data.dtype",
+                )
         if x.device != weight.device:
             raise ShapeError(
                 f"activations are on {x.device}, the model on {weight.device}. Move one with .to.",

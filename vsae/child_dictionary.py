@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from priors._prior import check_dim
 from priors.tree import Tree
 from vsae.decoders import LinearDecoder
 from vsae.errors import ShapeError
@@ -18,12 +17,12 @@ def check_subspace(subspace: int, outer: int) -> int:
     """``subspace`` itself, if it fits into ``outer`` dimensions.
 
     Raises:
-        ShapeError: ``hierarchy.subspace`` if it is greater.
+        ShapeError: ``hierarchy.subspace`` if it is greater, or less than 1.
     """
-    if check_dim(subspace) > outer:
+    if not 0 < subspace <= outer:
         raise ShapeError(
-            f"a subspace has at most the dimensions around it: got s={subspace} in {outer}. "
-            "Give smaller subspaces, level by level.",
+            f"a subspace has at least one dimension, and at most those around it: got s={subspace} "
+            f"in {outer}.",
             code="hierarchy.subspace",
             context={"subspace": subspace, "outer": outer},
         )

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vsae.batches import check_finite
 from vsae.errors import ConfigError, ShapeError
 
 
@@ -61,6 +62,7 @@ class AffineNormalizer(nn.Module):
             raise ShapeError(
                 f"a normaliser is fitted to (rows, d): got {tuple(x.shape)}.", code="data.rank"
             )
+        check_finite(x)
         mean = x.mean(0, dtype=torch.float64)
         variance = (x.double() - mean).square().mean()
         return cls(mean.to(x.dtype), variance.sqrt().to(x.dtype))

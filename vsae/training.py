@@ -12,7 +12,6 @@ from vsae.autoencoder import Autoencoder
 from vsae.batches import Batches
 from vsae.elbo import ClosedFormELBO
 from vsae.errors import ConfigError, ShapeError
-from vsae.hierarchical_decoder import HierarchicalDecoder
 from vsae.run import Run
 from vsae.schedules import Constant
 from vsae.sparse_code import SparseCode
@@ -148,8 +147,7 @@ def _check_pair(autoencoder: Autoencoder, x: Tensor) -> None:
         found |= {"posterior": autoencoder.guide.posterior.latents}
     elif "z" in sites:
         found |= {"posterior": sites["z"].event_shape[0]}
-    if isinstance(model.decoder, HierarchicalDecoder):
-        _check_tree(model.decoder, autoencoder.guide.posterior)
+    _check_tree(model.decoder, autoencoder.guide.posterior)
     if len(set(found.values())) > 1:
         raise ConfigError(
             f"prior, posterior and decoder have different numbers of latents: got {found}, "
@@ -159,12 +157,14 @@ def _check_pair(autoencoder: Autoencoder, x: Tensor) -> None:
         )
 
 
-def _check_tree(decoder: HierarchicalDecoder, posterior: nn.Module) -> None:
-    """The same number of latents may be that of two trees."""
-    if decoder.tree != posterior.encoder.tree:
+def _check_tree(decoder: nn.Module, posterior: nn.Module) -> None:
+    """The same number of latents may be that of two trees, or of a tree and of none."""
+    encoder = getattr(posterior, "encoder", None)
+    trees = getattr(decoder, "tree", None), getattr(encoder, "tree", None)
+    if trees[0] != trees[1]:
         raise ConfigError(
-            f"model and posterior have different trees: got {decoder.tree} and "
-            f"{posterior.encoder.tree}. Build the encoder of the model's decoder.",
+            f"latents of model and posterior form different trees: got {trees[0]} and {trees[1]}. "
+            "Build the encoder of the model's decoder.",
             code="pair.tree",
         )
 

@@ -10,6 +10,7 @@ from vsae.autoencoder import Autoencoder
 from vsae.errors import CheckpointError
 from vsae.leaky_threshold import LeakyThreshold
 from vsae.models.hierarchical import HierarchicalAutoencoder
+from vsae.normalizers import IdentityNormalizer
 from vsae.posteriors.routed_losers import RoutedLosersPosterior
 from vsae.presets.published_hierarchical import SLOPE, shipped_hierarchical_autoencoder
 
@@ -43,7 +44,7 @@ def from_released_hierarchical(
 
     Raises:
         CheckpointError: ``conversion.names``, ``conversion.layout`` for shapes that do not fit
-            together, ``conversion.nonfinite``.
+            together, ``conversion.dtype``, ``conversion.nonfinite``.
         ConfigError: As :func:`vsae.shipped_hierarchical_autoencoder`.
 
     Example:
@@ -101,6 +102,13 @@ def to_released_hierarchical(autoencoder: Autoencoder) -> dict[str, np.ndarray]:
             "shipped_hierarchical_autoencoder. Another one would be another function.",
             code="conversion.source",
         )
+    if not isinstance(autoencoder.normalizer, IdentityNormalizer):
+        raise CheckpointError(
+            "the released layout has no normaliser: got "
+            f"{type(autoencoder.normalizer).__name__}. Train on activations it was applied to, "
+            "with normalizer=None.",
+            code="conversion.source",
+        )
     if model.decoder.b_dec is not None or bool(encoder.top.b_enc.any()):
         raise CheckpointError(
             "the released layout has no biases: got a decoder's or an encoder's. Fold them into "
@@ -128,9 +136,16 @@ def _as_released(posterior: nn.Module, d_model: int) -> bool:
 def _native(name: str, array: np.ndarray) -> np.ndarray:
     """A copy in the dtype of parameters and the byte order of this machine, all of it finite."""
     dtype = torch.empty(0).numpy().dtype
+    if array.dtype.kind != "f":
+        raise CheckpointError(
+            f"{name} holds {array.dtype} numbers, expected float16, float32 or float64. Cast them: "
+            "array.astype(numpy.float32).",
+            code="conversion.dtype",
+            context={"array": name},
+        )
     with np.errstate(over="ignore"):
-        copy = array.astype(dtype) if array.dtype.kind == "f" else array
-    if copy.dtype != dtype or not np.isfinite(copy).all():
+        copy = array.astype(dtype)
+    if not np.isfinite(copy).all():
         raise CheckpointError(
             f"{name} holds {array.dtype} numbers that are not all finite as {dtype}.",
             code="conversion.nonfinite",

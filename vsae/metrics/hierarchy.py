@@ -72,9 +72,11 @@ def edges_of(parents: Tensor) -> Int[Tensor, "E 2"]:
 
 def check_parents(parents: Tensor, latents: int | None = None) -> Tensor:
     """The parents on the CPU, or a typed error; ``latents`` is the number there must be."""
-    if parents.dtype != torch.int64:
+    if not isinstance(parents, Tensor) or parents.dtype != torch.int64:
+        found = parents.dtype if isinstance(parents, Tensor) else type(parents).__name__
         raise DTypeError(
-            f"parents are numbers of latents: got {parents.dtype}, expected torch.int64.",
+            f"parents are numbers of latents: got {found}, expected a tensor of torch.int64. Of an "
+            "H-SAE they are decoder.tree.parents().",
             code="hierarchy.dtype",
         )
     if parents.dim() != 1 or (latents is not None and len(parents) != latents):

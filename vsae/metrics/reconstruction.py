@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from vsae.batches import check_finite
 from vsae.errors import DataError
 
 
@@ -33,6 +34,7 @@ def explained_variance(
     residual = (x - mean.double()).square().sum((-2, -1))
     total = (x - x.mean(-2, keepdim=True)).square().sum((-2, -1))
     if not bool((total > 0).all()):
+        check_finite(x)
         raise DataError(
             "explained variance of rows that do not vary: got total variance 0 from "
             f"{x.shape[-2]} rows.",

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vsae.errors import DataError
+from priors.tiers import check_sizes
+from vsae.errors import DataError, ShapeError
 from vsae.metrics.activity import l0
 
 
@@ -20,11 +21,21 @@ def tier_l0(
         sizes: Latents of each.
         threshold: τ, as in :func:`l0`.
 
+    Raises:
+        ConfigError: ``tiers.sizes``.
+        ShapeError: ``tiers.codes`` if they are not those of the codes together.
+
     Example:
         >>> tier_l0(torch.tensor([[0.0, 2.0, 3.0], [1.0, 3.0, 0.0]]), (2, 1)).tolist()
         [1.5, 0.5]
     """
-    parts = codes.split(tuple(sizes), -1)
+    sizes = check_sizes(sizes)
+    if sum(sizes) != codes.shape[-1]:
+        raise ShapeError(
+            f"tiers of sizes {sizes} in codes of {codes.shape[-1]} latents: expected {sum(sizes)}.",
+            code="tiers.codes",
+        )
+    parts = codes.split(sizes, -1)
     return torch.stack([l0(part, threshold=threshold) for part in parts], -1)
 
 

@@ -51,7 +51,7 @@ def hierarchical_autoencoder(
         prior: Over all latents of the tree, with a sparse form; :class:`priors.FlatPrior`, no
             penalty, if ``None``. :class:`priors.LaplacePrior` is ℓ1 on what is selected.
         noise: σ in (normalised) activation units, or, with ``top_weight=0``, a module ``() -> σ``;
-            it matters only relative to a prior's penalty.
+            it matters only relative to a prior's penalty and to ``orthogonality``.
         normalizer: Units the model works in.
         bias: Whether the decoder has one; the source has none.
         encoder: Of the roots.

@@ -10,6 +10,7 @@ from priors.tiers import check_count, check_sizes
 from vsae.autoencoder import Autoencoder
 from vsae.curriculum import Curriculum
 from vsae.decoders import LinearDecoder
+from vsae.errors import ConfigError
 from vsae.guides import AmortizedGuide
 from vsae.models.tiered import TieredAutoencoder
 from vsae.posteriors.tiered import TieredPosterior
@@ -68,6 +69,11 @@ def tiered_autoencoder(
     check_count("curriculum", ramps.starts, sizes)
     decoder, encoder = LinearDecoder(sum(sizes), d_model), TieredEncoder(d_model, sizes, clip=clip)
     encoder.align(decoder)
+    if not isinstance(noise, float | int) or not 0 < noise < float("inf"):
+        raise ConfigError(
+            f"tiers need a fixed positive noise: got {noise!r}. The scales of the prior follow it.",
+            code="noise.scale",
+        )
     scales = [2 * noise**2 / strength for strength in strengths]
     prior = TieredLaplacePrior(sizes, scales=scales, learnable=learnable, floor=floor, ramps=ramps)
     model = TieredAutoencoder(decoder, prior, sizes=sizes, noise=noise)
