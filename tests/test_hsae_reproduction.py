@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 import torch
 
+from toys.absorption import absorbed_solution
 from toys.reproduce import hsae
 from toys.reproduce.hsae_claims import claims, slope
 from toys.reproduce.hsae_compute import PUBLISHED
@@ -45,6 +46,7 @@ from toys.reproduce.hsae_runs import (
     searches,
 )
 from toys.reproduce.hsae_settings import VALIDATION, Settings, settings
+from toys.reproduce.hsae_structure import absorbed
 from toys.reproduce.hsae_sweeps import variants
 from toys.reproduce.hsae_verdicts import (
     AtLeast,
@@ -58,6 +60,7 @@ from toys.reproduce.hsae_verdicts import (
     on_par,
 )
 from toys.reproduce.tables import Interval
+from vsae import AffineNormalizer, Autoencoder
 
 TINY = replace(settings(smoke=True, seeds=2), steps=3)
 TREE = Hierarchical(k=2, roots=8, branching=(4,), subspaces=(3,))
@@ -223,6 +226,12 @@ def test_a_claims_intervals_are_corrected_for_all_its_comparisons():
         assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
     assert claim.verdict is Verdict.HOLDS
     assert claim.count() == "holds 7 of 7"
+    same = Comparison(data="x", case="same", lead=dict.fromkeys(lead, 0.0))
+    diluted = replace(claim, comparisons=[*made, same])
+    assert diluted.gains() == claim.gains()  # nothing to decide, nothing to correct for
+    assert diluted.verdict is Verdict.HOLDS
+    assert diluted.count() == "holds 7 of 7; 1 without any difference"
+    assert replace(diluted, rule=NoEffect(0.5)).count() == "holds 8 of 8"
     assert replace(claim, rule=NoEffect(0.02)).verdict is Verdict.FAILS
     assert replace(claim, rule=NoEffect(0.5)).verdict is Verdict.HOLDS
 
@@ -350,7 +359,7 @@ def test_every_model_of_every_table_is_trained_with_every_seed():
 def test_exact_solutions_absorb_as_they_must():
     """The absorbed parent is silent where its child fires: P(child | parent).
 
-    The benchmark's protocol takes the child for another main latent, and sees nothing.
+    With further main latents allowed too: the child's latent is the child's.
     """
     found = {(r["data"], r["name"]): r for r in exact(replace(Settings(), seeds=(0,)))}
     true, absorbed = (
@@ -362,7 +371,7 @@ def test_exact_solutions_absorb_as_they_must():
     assert absorbed["absorption"] == pytest.approx(share, abs=5 * (share * 0.6 / rows) ** 0.5)
     recall = 1 - absorbed["absorption"]
     assert absorbed["absorption_f1"] == pytest.approx(2 * recall / (1 + recall), abs=0.05)
-    assert absorbed["absorption_protocol"] == 0
+    assert absorbed["absorption_protocol"] == pytest.approx(absorbed["absorption"])
     assert true["ev"] == pytest.approx(1, abs=1e-6)
     assert absorbed["l0"] < true["l0"]
     angle = found["hedging", "exact"]["hedging"]
@@ -430,3 +439,20 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys):
     run_file = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert run_file["settings"]["seeds"] == [0, 1]
     assert run_file["versions"]["torch"]
+
+
+def test_absorption_does_not_depend_on_the_units_of_the_data():
+    """The same model of the same rows, in other units, has absorbed as much."""
+    found = problem("published", TINY, 0)
+    pair = absorbed_solution(found.toy)
+    scaled = Autoencoder(pair.model, pair.guide, AffineNormalizer(torch.zeros(20), 4.0))
+    recipe = Flat(arm="topk", width=found.toy.forest.size, k=1)
+    truth, scores = found.truth, []
+    for one, factor in ((pair, 1.0), (scaled, 4.0)):
+        moved = replace(truth, rows=factor * truth.rows)
+        codes = one.encode(factor * found.test).detach()
+        generator = torch.Generator().manual_seed(0)
+        measured = absorbed(moved, found.toy.dictionary, one, codes, recipe, generator)
+        scores.append({name: value for name, value, _ in measured})
+    assert scores[0] == pytest.approx(scores[1], nan_ok=True)
+    assert scores[0]["absorption"] > 0.3

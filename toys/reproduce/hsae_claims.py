@@ -73,7 +73,8 @@ def reconstruction(results: Results) -> Iterator[Claim]:
         yield Claim(
             name=f"four times the width, {short}",
             source="§4 (C12)",
-            text=f"the widest family on par with flat SAEs of 4 × the top latents, {how}",
+            text=f"the widest family on par with flat SAEs of 4 × the top latents (within "
+            f"{results.settings.margin:g} of EV), {how}",
             table="figure3_stories",
             comparisons=four_times(results, same),
             rule=AtLeast(results.settings.margin),
@@ -100,9 +101,17 @@ def four_times(results: Results, same_l0: bool) -> list[Comparison]:
 def absorption(results: Results) -> Iterator[Claim]:
     """Figure 5a, as published and with what it left out."""
     for metric, match, how in (
-        ("absorption_top", "top", "roots alone, equal top width, as published"),
-        ("absorption_top_protocol", "top", "roots alone, by the benchmark's main latents"),
-        ("absorption", "total", "all levels, equal total width"),
+        ("absorption_top", "top", "roots alone, equal top width, equal k, as published"),
+        (
+            "absorption_top_protocol",
+            "top",
+            "roots alone, equal top width, several main latents, equal k",
+        ),
+        (
+            "absorption",
+            "total",
+            "all levels, equal total width, equal k (the H-SAE has up to twice the active latents)",
+        ),
     ):
         yield Claim(
             name=f"absorption, {how}",
@@ -115,7 +124,7 @@ def absorption(results: Results) -> Iterator[Claim]:
     yield Claim(
         name="absorption, growth",
         source="fig. 5a (C13)",
-        text="absorption grows more slowly with top width than a flat SAE's, roots alone",
+        text="absorption grows more slowly with top width than a flat SAE's, roots alone, equal k",
         table="absorption",
         comparisons=growth(results),
         rule=AtLeast(),
@@ -172,7 +181,8 @@ def redundancy(results: Results, metric: str, match: str, how: str) -> Claim:
     return Claim(
         name=f"redundancy, {how}",
         source="fig. 5b (C14)",
-        text=f"fewer differing features between two views of one thing than a flat SAE: {how}",
+        text=f"fewer differing features between two views of one thing than a flat SAE, equal k: "
+        f"{how}",
         table="redundancy",
         comparisons=against_flats(results, metric, match, same_l0=False, data=VIEWED),
         rule=AtLeast(),
@@ -200,7 +210,7 @@ def hierarchy(results: Results) -> Iterator[Claim]:
         yield Claim(
             name=f"hierarchy, {metric}",
             source="§4.1",
-            text=f"a hierarchy is learned: {what}, above the control",
+            text=f"a hierarchy is learned: {what}, above its control",
             table="structure",
             comparisons=found,
             rule=AtLeast(),
@@ -229,7 +239,8 @@ def ablations(results: Results) -> Iterator[Claim]:
         yield Claim(
             name=f"dead, {what}",
             source="appendix A.3 (C18)",
-            text=f"fewer than {FEW_DEAD:g} % of the {what} dead with orthogonality or AuxK",
+            text=f"fewer than {FEW_DEAD:g} % of the {what} dead with orthogonality or AuxK, on the "
+            "held-out rows",
             table="sweep_orthogonality",
             comparisons=[few_dead(results, v, metric) for v in chosen],
             rule=AtLeast(),

@@ -155,13 +155,16 @@ HOW = """\
 {seeds} seeds; {steps} updates, {rows} rows per model. A seed draws a toy's dictionary and rows
 anew; stories and words are the same for all, and seeds differ in weights and order of rows. All
 arms have the same units (centred, E‖x‖² = d), the same optimiser and order of rows; the learning
-rate, {rates}, is chosen by the final training objective on a validation seed, per data,
-architecture and size. At *equal k* a flat SAE has as many active latents as an H-SAE has active
-roots, as published, and so about half as many active latents; at *matched L0* its k is that of the
-same held-out L0 up to {tolerance} %, or two k between which metrics are interpolated in log L0. A
-comparison is a difference seed by seed; its t-interval is at the level at which all comparisons of
-its claim together err with 5 % at most (Bonferroni). A claim *holds* if every comparison of it
-does, *fails* if one fails, and is *undecided* otherwise: the counts say how near it came. "On par"
-and "no effect" mean within {margin} of explained variance (or of the link). What this does not
+rate, {rates}, is chosen by the final training objective on a validation seed, per data and
+architecture, at an H-SAE's reference width and at a flat SAE's narrowest and widest. At *equal k* a
+flat SAE has as many active latents as an H-SAE has active roots, as published, and so about half as
+many active latents; at *matched L0* its k is that of the same held-out L0 up to {tolerance} %, or
+two k between which metrics are interpolated in log L0. A comparison is a difference seed by seed;
+its t-interval is at the level at which all comparisons of its claim together err with 5 % at most
+(Bonferroni). A claim *holds* if every comparison of it does, *fails* if one fails, and is
+*undecided* otherwise: the counts say how near it came. The rule leans against claims, claims are
+not corrected for each other, intervals are over seeds and not over other text or nouns, and
+*undecided* is not *no difference*. Comparisons without a difference in any seed are left out. "On
+par" and "no effect" mean within {margin} of explained variance (or of the link). What this does not
 show: long training, wide dictionaries, large networks; at {rows} rows per model many latents are
 still dead, in every architecture."""

@@ -125,19 +125,23 @@ def absorbed(
 ) -> Iterator[Score]:
     """Absorption of the features that have children: by roots alone, and by all latents.
 
-    With one main latent, "what is not explained by a single feature" as the paper has it, and by
-    the benchmark's protocol, which takes further latents for main ones where they add to a probe's
-    F1. On toys, where a child is a good part of its parent, that takes every absorber for main:
-    the exact absorbed solution scores 0.
+    With one main latent, "what is not explained by a single feature" as the paper has it, and with
+    further main latents where they add to a probe's F1, as the benchmark has it, but none that
+    another feature correlates with more: a child is no part of its parent. All in the units of the
+    codes.
     """
     above = truth.parents[truth.parents >= 0].unique()
-    on, features = truth.on[:, above], directions[above]
-    x = truth.rows - pair.normalizer.inverse(pair.b_dec)
+    x = pair.normalizer(truth.rows) - pair.b_dec
     for name, latents in (("absorption_top", recipe.tree.roots), ("absorption", recipe.latents)):
-        inputs = x, codes[:, :latents], pair.W_dec[:latents], on, features
+        inputs = x, codes[:, :latents], pair.W_dec[:latents], truth.on, directions
         one = metrics.absorption(*inputs, generator=generator, limit=1)
-        yield name, one.mean_fraction, one.mean_chance_fraction
-        yield f"{name}_full", one.mean_full, one.mean_chance_full
-        yield f"{name}_f1", float(one.f1.nanmean()), math.nan
+        yield name, *_mean(above, one.fraction, one.chance_fraction)
+        yield f"{name}_full", *_mean(above, one.full, one.chance_full)
+        yield f"{name}_f1", float(one.f1[above].nanmean()), math.nan
         complete = metrics.absorption(*inputs, generator=generator)
-        yield f"{name}_protocol", complete.mean_fraction, complete.mean_chance_fraction
+        yield f"{name}_protocol", *_mean(above, complete.fraction, complete.chance_fraction)
+
+
+def _mean(features: Tensor, value: Tensor, chance: Tensor) -> tuple[float, float]:
+    """Of some features, and of their control."""
+    return float(value[features].nanmean()), float(chance[features].nanmean())

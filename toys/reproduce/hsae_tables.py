@@ -90,7 +90,7 @@ ABSORPTION = {
     "absorption_chance": "all levels, chance",
     "absorption_f1": "all levels, F1",
     "absorption_full": "all levels, full absorption",
-    "absorption_protocol": "all levels, SAEBench's main latents",
+    "absorption_protocol": "all levels, several main latents",
 }
 
 
@@ -250,7 +250,7 @@ def comparison_table(found: Iterable[Claim]) -> Table:
         }
         for claim in found
         for comparison, lead, said in zip(
-            claim.comparisons, claim.gains(), claim.verdicts(), strict=True
+            claim.deciding, claim.gains(), claim.verdicts(), strict=True
         )
     ]
     return Table("Every comparison, at the level of its claim (Bonferroni)", rows)

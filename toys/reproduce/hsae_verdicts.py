@@ -9,6 +9,8 @@ from toys.reproduce.flat_matched import FAMILY
 from toys.reproduce.hsae_results import Values, gain
 from toys.reproduce.tables import Interval
 
+NOTHING = 1e-9  # a difference below it is rounding
+
 
 class Verdict(StrEnum):
     """What the numbers say of a claim."""
@@ -132,16 +134,27 @@ class Claim:
     rule: AbstractRule
 
     @property
+    def deciding(self) -> list[Comparison]:
+        """Of a claim of "more": comparisons in which anything differs in some seed.
+
+        Without a difference there is nothing to decide: a toy with one parent has no other parents
+        to shuffle, and where no latent is dead none can be revived.
+        """
+        if self.rule != AtLeast():
+            return list(self.comparisons)
+        return [c for c in self.comparisons if any(abs(v) > NOTHING for v in c.lead.values())]
+
+    @property
     def level(self) -> float:
         """Of each interval, so that all of the claim err with 5 % at most (Bonferroni)."""
-        return 1 - FAMILY / max(1, len(self.comparisons))
+        return 1 - FAMILY / max(1, len(self.deciding))
 
     def gains(self) -> list[Interval | None]:
-        """The interval of each comparison."""
-        return [gain(c.lead, self.level) for c in self.comparisons]
+        """The interval of each comparison that can decide."""
+        return [gain(c.lead, self.level) for c in self.deciding]
 
     def verdicts(self) -> list[Verdict]:
-        """Of each comparison."""
+        """Of each of them."""
         return [self.rule(found) for found in self.gains()]
 
     @property
@@ -153,4 +166,6 @@ class Claim:
         """How many of the comparisons say what."""
         said = self.verdicts()
         parts = [f"{v} {said.count(v)}" for v in Verdict if v in said]
-        return f"{', '.join(parts)} of {len(said)}"
+        same = len(self.comparisons) - len(said)
+        left = f"; {same} without any difference" if same else ""
+        return f"{', '.join(parts)} of {len(said)}{left}"

@@ -68,8 +68,9 @@ def cause(results: Results) -> str:
         f"norm of {results.settings.norm:g}² = {squares:g} is {over} its greatest number, "
         f"{torch.finfo(torch.float16).max:g}, and AdamW's ε = 10⁻⁸ {epsilon} in it, so that a "
         f"gradient whose square underflows is divided by 0. {alone}That is a "
-        "likely cause of what was published, not a proven one: its number format is not stated, "
-        "and the printed numbers are of bfloat16, which does not fail here."
+        "possible cause of what was published, not a proven one: its number format is not stated, "
+        "the printed numbers are of bfloat16, which does not fail here, and its L0 of 0 is not "
+        "reproduced."
     )
 
 
