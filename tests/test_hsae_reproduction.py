@@ -12,7 +12,7 @@ import torch
 
 from toys.absorption import absorbed_solution
 from toys.reproduce import hsae
-from toys.reproduce.hsae_claims import claims, slope
+from toys.reproduce.hsae_claims import claims
 from toys.reproduce.hsae_compute import PUBLISHED
 from toys.reproduce.hsae_cost import (
     cost,
@@ -23,6 +23,7 @@ from toys.reproduce.hsae_cost import (
 )
 from toys.reproduce.hsae_data import TITLES, problem
 from toys.reproduce.hsae_exact import exact
+from toys.reproduce.hsae_figure5 import slope
 from toys.reproduce.hsae_plan import (
     MATCHES,
     around,

@@ -1,18 +1,16 @@
 """The claims of the document, each with the comparisons that bear on it."""
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from toys.reproduce.hsae_data import TITLES
-from toys.reproduce.hsae_matched import flat_values
-from toys.reproduce.hsae_plan import MATCHED, matched_width, references, tree
-from toys.reproduce.hsae_recipes import FLATS, Flat
-from toys.reproduce.hsae_results import Results, Values, difference
+from toys.reproduce.hsae_figure5 import absorption, redundancy, redundancy_at_l0
+from toys.reproduce.hsae_matched import against_flats, flat_values
+from toys.reproduce.hsae_plan import references, tree
+from toys.reproduce.hsae_recipes import FLATS
+from toys.reproduce.hsae_results import Results, difference
 from toys.reproduce.hsae_sweeps import Variant, variants
 from toys.reproduce.hsae_verdicts import AtLeast, Claim, Comparison, NoEffect
 
-ABSORBING = ("published", "park-2", "absorption")
-VIEWED = ("published", "park-2", "words", "white")
 TRUE = ("published", "park-2", "park-3", "words", "white")
 FEW_DEAD = 1.0  # per cent
 
@@ -25,28 +23,11 @@ def claims(results: Results) -> list[Claim]:
         redundancy(results, "redundancy_top", "top", "normalised by the null"),
         redundancy(results, "difference_top", "top", "as published"),
         redundancy(results, "redundancy", "total", "all levels, total width, normalised"),
+        redundancy_at_l0(results),
         *hierarchy(results),
         *ablations(results),
         whitening(results),
     ]
-
-
-def against_flats(
-    results: Results, metric: str, match: str, *, same_l0: bool, data: Iterable[str] = MATCHED
-) -> list[Comparison]:
-    """Of an error: flat minus H-SAE, for every flat architecture and reference."""
-    found = []
-    for name in (name for name in data if name in results.settings.data):
-        for one in references(results.settings, name):
-            width = matched_width(match, one, results.sizes[name])
-            mine = results.values(name, one, metric)
-            for arm in FLATS:
-                theirs = flat_values(results, name, one, arm, width, metric, same_l0)
-                case = f"a = {one.branching[0]}, {FLATS[arm].label}"
-                found.append(
-                    Comparison(data=TITLES[name], case=case, lead=difference(theirs, mine))
-                )
-    return found
 
 
 def reconstruction(results: Results) -> Iterator[Claim]:
@@ -96,97 +77,6 @@ def four_times(results: Results, same_l0: bool) -> list[Comparison]:
             lead = difference(theirs, mine)
             found.append(Comparison(data=TITLES["stories"], case=case, lead=lead))
     return found
-
-
-def absorption(results: Results) -> Iterator[Claim]:
-    """Figure 5a, as published and with what it left out."""
-    for metric, match, how in (
-        ("absorption_top", "top", "roots alone, equal top width, equal k, as published"),
-        (
-            "absorption_top_protocol",
-            "top",
-            "roots alone, equal top width, several main latents, equal k",
-        ),
-        (
-            "absorption",
-            "total",
-            "all levels, equal total width, equal k (the H-SAE has up to twice the active latents)",
-        ),
-    ):
-        yield Claim(
-            name=f"absorption, {how}",
-            source="fig. 5a (C13)",
-            text=f"less absorption than a flat SAE: {how}",
-            table="absorption",
-            comparisons=against_flats(results, metric, match, same_l0=False, data=ABSORBING),
-            rule=AtLeast(),
-        )
-    yield Claim(
-        name="absorption, growth",
-        source="fig. 5a (C13)",
-        text="absorption grows more slowly with top width than a flat SAE's, roots alone, equal k",
-        table="absorption",
-        comparisons=growth(results),
-        rule=AtLeast(),
-    )
-
-
-def growth(results: Results) -> list[Comparison]:
-    """Slope per doubling of the top width: flat minus H-SAE."""
-    settings, found = results.settings, []
-    for data in (name for name in ABSORBING if name in settings.data):
-        sizes = settings.sizes[data]
-        if len(sizes.widths) < 2:
-            continue
-        mine = slope(
-            {
-                m: results.values(
-                    data, tree(settings, data, m, sizes.children[0]), "absorption_top"
-                )
-                for m in sizes.widths
-            }
-        )
-        for arm in FLATS:
-            theirs = slope(
-                {
-                    m: results.values(data, Flat(arm=arm, width=m, k=sizes.k), "absorption_top")
-                    for m in sizes.widths
-                }
-            )
-            lead = difference(theirs, mine)
-            found.append(Comparison(data=TITLES[data], case=FLATS[arm].label, lead=lead))
-    return found
-
-
-def slope(by_width: dict[int, Values]) -> Values:
-    """Least-squares slope against log2 of the width, by seed.
-
-    Example:
-        >>> slope({2: {0: 1.0}, 4: {0: 3.0}})
-        {0: 2.0}
-    """
-    at = [math.log2(m) for m in by_width]
-    centre = sum(at) / len(at)
-    spread = sum((t - centre) ** 2 for t in at)
-    seeds = set.intersection(*(set(values) for values in by_width.values()))
-    return {
-        seed: sum((t - centre) * v[seed] for t, v in zip(at, by_width.values(), strict=True))
-        / spread
-        for seed in sorted(seeds)
-    }
-
-
-def redundancy(results: Results, metric: str, match: str, how: str) -> Claim:
-    """Figure 5b."""
-    return Claim(
-        name=f"redundancy, {how}",
-        source="fig. 5b (C14)",
-        text=f"fewer differing features between two views of one thing than a flat SAE, equal k: "
-        f"{how}",
-        table="redundancy",
-        comparisons=against_flats(results, metric, match, same_l0=False, data=VIEWED),
-        rule=AtLeast(),
-    )
 
 
 MEASURES = {

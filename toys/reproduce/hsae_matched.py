@@ -1,15 +1,15 @@
 """The five tables: an H-SAE against flat SAEs with as much of one thing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from toys.reproduce.flat_arms import Size
 from toys.reproduce.flat_matched import FAMILY
 from toys.reproduce.hsae_cost import flat_parameters
 from toys.reproduce.hsae_data import TITLES
-from toys.reproduce.hsae_plan import MATCHES, compared, matched_width, references
+from toys.reproduce.hsae_plan import MATCHED, MATCHES, compared, matched_width, references
 from toys.reproduce.hsae_recipes import FLATS, Flat, Hierarchical
 from toys.reproduce.hsae_results import Results, Values, cell, difference, gain
-from toys.reproduce.hsae_verdicts import better
+from toys.reproduce.hsae_verdicts import Comparison, better
 from toys.reproduce.tables import Cell, Table
 
 METRICS = {
@@ -117,3 +117,21 @@ def flat_values(
     if same_l0:
         return results.at_l0_of(data, tree, arm, width, metric)
     return results.values(data, Flat(arm=arm, width=width, k=tree.k), metric)
+
+
+def against_flats(
+    results: Results, metric: str, match: str, *, same_l0: bool, data: Iterable[str] = MATCHED
+) -> list[Comparison]:
+    """Of an error: flat minus H-SAE, for every flat architecture and reference."""
+    found = []
+    for name in (name for name in data if name in results.settings.data):
+        for one in references(results.settings, name):
+            width = matched_width(match, one, results.sizes[name])
+            mine = results.values(name, one, metric)
+            for arm in FLATS:
+                theirs = flat_values(results, name, one, arm, width, metric, same_l0)
+                case = f"a = {one.branching[0]}, {FLATS[arm].label}"
+                found.append(
+                    Comparison(data=TITLES[name], case=case, lead=difference(theirs, mine))
+                )
+    return found

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from toys.reproduce.hsae_claims import ABSORBING, TRUE, VIEWED
+from toys.reproduce.hsae_claims import TRUE
 from toys.reproduce.hsae_cost import flat_parameters
 from toys.reproduce.hsae_data import TITLES
+from toys.reproduce.hsae_figure5 import ABSORBING, VIEWED
 from toys.reproduce.hsae_matched import METRICS, NAMES
 from toys.reproduce.hsae_plan import lines, reference
 from toys.reproduce.hsae_recipes import FLATS, Flat, Hierarchical, Recipe

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from toys.reproduce.hsae_claims import against_flats
 from toys.reproduce.hsae_data import TITLES
+from toys.reproduce.hsae_matched import against_flats
 from toys.reproduce.hsae_results import Results, difference
 from toys.reproduce.hsae_sweeps import variants
 from toys.reproduce.hsae_verdicts import AtLeast, Claim, Comparison, NoEffect

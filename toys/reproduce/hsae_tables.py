@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from toys.reproduce.hsae_claims import ABSORBING, MEASURES, VIEWED
+from toys.reproduce.hsae_claims import MEASURES
 from toys.reproduce.hsae_data import TITLES
+from toys.reproduce.hsae_figure5 import ABSORBING, VIEWED
 from toys.reproduce.hsae_matched import own
 from toys.reproduce.hsae_plan import lines, matched_width, reference
 from toys.reproduce.hsae_recipes import FLATS, Flat, Recipe
