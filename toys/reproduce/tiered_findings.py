@@ -76,11 +76,17 @@ def cause(results: Results) -> str:
 
 def start(results: Results) -> Iterator[str]:
     """The untrained published model, beside what was published of it."""
-    before = [row["ev_before"] for name in (WRITTEN, "normalised") for row in results.of(name)]
+    raw, normalised = (
+        [row["ev_before"] for row in results.of(name)] for name in (WRITTEN, "normalised")
+    )
+    before = raw + normalised
     inside = "between" if min(before) <= EV <= max(before) else "not between"
+    within = any(min(found) <= EV <= max(found) for found in (raw, normalised))
     yield (
-        f"Explained variance of the untrained model: {number(min(before))} to "
-        f"{number(max(before))} over inputs and seeds; the published {EV:g} is {inside} these."
+        f"Explained variance of the untrained model, over seeds: {number(min(raw))} to "
+        f"{number(max(raw))} of raw inputs, {number(min(normalised))} to {number(max(normalised))} "
+        f"of normalised ones; the published {EV:g} is {inside} these, "
+        f"{'and within one of them' if within else 'but within neither'}."
     )
     norms = results.of(WRITTEN)[0]["gradient"]
     listed = ", ".join("not finite" if n is None else number(n) for n in norms)

@@ -67,7 +67,8 @@ def absorption(
     parent (F1 jumps), and so scores the exact absorbed solution 0 unless children are rare.
 
     Args:
-        x: Activations ``(rows, d)``, without the bias of the data.
+        x: Activations ``(rows, d)``, in the units of codes and atoms (those a normaliser makes),
+            without the decoder's bias.
         codes: ``(rows, K)``.
         atoms: ``(K, d)``.
         truth: ``(rows, F)``, on where above 0.

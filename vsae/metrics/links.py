@@ -46,7 +46,7 @@ def functional_link(
     child's amplitude along a sibling's atom. Coverage without this link is no hierarchy.
 
     Args:
-        x: Activations ``(rows, d)``.
+        x: Activations ``(rows, d)``, in the units of codes and atoms: those a normaliser makes.
         mean: Their reconstruction by the whole model, ``(rows, d)``.
         codes: ``(rows, K)``, of which ``codes[:, c, None] * atoms[c]`` is c's contribution to
             ``mean``; that of an H-SAE's child, through its parent's up-projection.
