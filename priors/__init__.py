@@ -5,6 +5,9 @@ from priors import replicas as replicas
 from priors._gaussian import AbstractPrecision as AbstractPrecision
 from priors._gaussian import PrecisionNormal as PrecisionNormal
 from priors._prior import AbstractGaussianPrior as AbstractGaussianPrior
+from priors.amplitudes import ExponentialPrior as ExponentialPrior
+from priors.amplitudes import HalfNormalPrior as HalfNormalPrior
+from priors.amplitudes import TruncatedNormalPrior as TruncatedNormalPrior
 from priors.ard import ARDPrior as ARDPrior
 from priors.bernoulli import BernoulliPrior as BernoulliPrior
 from priors.block_diagonal import BlockDiagonalPrior as BlockDiagonalPrior
@@ -12,7 +15,10 @@ from priors.cholesky import CholeskyPrior as CholeskyPrior
 from priors.component_lu import ComponentLU as ComponentLU
 from priors.equicorrelated import EquicorrelatedPrior as EquicorrelatedPrior
 from priors.flat import FlatPrior as FlatPrior
+from priors.gates import AbstractGates as AbstractGates
 from priors.graph import Graph as Graph
+from priors.ising_gates import IsingGates as IsingGates
+from priors.ising_gates import IsingGatesPrior as IsingGatesPrior
 from priors.isotropic import IsotropicPrior as IsotropicPrior
 from priors.lanczos import LanczosSpectrum as LanczosSpectrum
 from priors.laplace import LaplacePrior as LaplacePrior
@@ -23,7 +29,12 @@ from priors.restrict import restrict as restrict
 from priors.slab import SlabPrior as SlabPrior
 from priors.softmax_weights import SoftmaxWeightsPrior as SoftmaxWeightsPrior
 from priors.spectrum import Spectrum as Spectrum
+from priors.spike_slab import SpikeSlab as SpikeSlab
+from priors.spike_slab import SpikeSlabPrior as SpikeSlabPrior
 from priors.subsets import UniformSubsets as UniformSubsets
 from priors.tiered_laplace import TieredLaplacePrior as TieredLaplacePrior
 from priors.tree import Tree as Tree
+from priors.tree_gates import TreeGates as TreeGates
+from priors.tree_gates import TreeGatesPrior as TreeGatesPrior
 from priors.tree_subsets import TreeSubsets as TreeSubsets
+from priors.truncated_normal import TruncatedNormal as TruncatedNormal

@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from vsae.metrics.edge_scores import score_edges
 from vsae.metrics.hierarchy import check_parents, check_setting, edges_of
-from vsae.metrics.similarities import cosine_similarities
+from vsae.metrics.matching import match
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,9 @@ def parent_recovery(
         (1.0, 1.0)
     """
     check_setting(0 <= threshold <= 1, "threshold", threshold, "0 <= threshold <= 1")
-    cosines = cosine_similarities(atoms, features)
+    latent = match(atoms, features, threshold=threshold).latents
     parents = check_parents(parents, len(atoms))
     edges = edges_of(check_parents(true_parents, len(features)))
-    latent = _matched(cosines, threshold)
     matched = latent[edges][(latent[edges] >= 0).all(-1)]
     wanted = torch.full((len(parents),), -1)
     wanted[matched[:, 0]] = matched[:, 1]
@@ -82,12 +80,3 @@ def parent_recovery(
     share, chance, std = (n / (len(matched) or math.nan) for n in found)
     of_all = found[0] / (len(edges) or math.nan)
     return ParentRecovery(share, chance, std, of_all, len(matched), len(edges))
-
-
-def _matched(cosines: Tensor, threshold: float) -> Tensor:
-    """The latent of each feature, -1 where none is near enough."""
-    latents, features = map(torch.from_numpy, linear_sum_assignment(1 - cosines.numpy()))
-    near = cosines[latents, features] >= threshold
-    found = torch.full((cosines.shape[1],), -1)
-    found[features[near]] = latents[near]
-    return found

@@ -4,24 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from vsae.batches import check_finite
-from vsae.errors import ShapeError
-
-
-def _cosines(atoms: Tensor, features: Tensor) -> Tensor:
-    if atoms.dim() != 2 or features.dim() != 2 or atoms.shape[1] != features.shape[1]:
-        raise ShapeError(
-            f"atoms and features must be (K, d) and (F, d): got {tuple(atoms.shape)} and "
-            f"{tuple(features.shape)}.",
-            code="recovery.shape",
-        )
-    unit = torch.nn.functional.normalize
-    cosines = unit(atoms.detach().double(), dim=-1) @ unit(features.detach().double(), dim=-1).mT
-    check_finite(cosines)
-    return cosines.abs()
+from vsae.metrics.matching import absolute_cosines, match
 
 
 def mean_correlation_coefficient(
@@ -38,13 +23,13 @@ def mean_correlation_coefficient(
     Source:
         Chanin et al. (2026), *SynthSAEBench*; the matching after Hyvärinen & Morioka (2016).
     """
-    cosines = _cosines(atoms, features).cpu().numpy()
-    return float(cosines[linear_sum_assignment(1 - cosines)].mean())
+    found = match(atoms, features, threshold=0.0)
+    return float(found.cosines[found.matched].mean())
 
 
 def uniqueness(atoms: Float[Tensor, "K d"], features: Float[Tensor, "F d"]) -> float:
     """Number of distinct features that are some atom's best match, over ``K``."""
-    return len(_cosines(atoms, features).argmax(-1).unique()) / len(atoms)
+    return len(absolute_cosines(atoms, features).argmax(-1).unique()) / len(atoms)
 
 
 @dataclass(frozen=True)
@@ -70,7 +55,7 @@ def latent_f1(
     Source:
         Chanin et al. (2026), *SynthSAEBench*, §4 (definitions).
     """
-    best = _cosines(atoms, features).argmax(-1)
+    best = absolute_cosines(atoms, features).argmax(-1)
     fires, true = codes != 0, (truth > 0)[:, best]
     hits = (fires & true).sum(0).double()
     precision = torch.nan_to_num(hits / fires.sum(0), nan=0.0)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vsae.metrics.firing import firings
 from vsae.metrics.hierarchy import check_shapes
-from vsae.metrics.recovery import _cosines
+from vsae.metrics.matching import absolute_cosines
 
 
 def cosine_similarities(atoms: Tensor, features: Tensor) -> Float[Tensor, "K F"]:
@@ -23,7 +23,7 @@ def cosine_similarities(atoms: Tensor, features: Tensor) -> Float[Tensor, "K F"]
         >>> cosine_similarities(torch.tensor([[0.0, -2.0]]), torch.eye(2)).tolist()
         [[0.0, 1.0]]
     """
-    return _cosines(atoms, features).cpu()
+    return absolute_cosines(atoms, features).cpu()
 
 
 def f1_similarities(codes: Tensor, truth: Tensor) -> Float[Tensor, "K F"]:
