@@ -51,6 +51,15 @@ class TruncatedNormalPrior(nn.Module):
         register(self, "loc", where, learnable=learnable)
         register(self, "log_scale", spread, learnable=learnable)
 
+    @torch.no_grad()
+    def match(self, first: Tensor, second: Tensor) -> None:
+        """Set location and scale to mean and deviation of amplitudes, given two moments ``(K,)``.
+
+        As if nothing were truncated: exact where amplitudes keep away from zero.
+        """
+        self.loc.copy_(first)
+        self.log_scale.copy_(0.5 * (second - first**2).log())
+
     def forward(self) -> dist.Independent:
         return dist.Independent(TruncatedNormal(self.loc, self.log_scale.exp()), 1)
 
@@ -86,6 +95,11 @@ class HalfNormalPrior(nn.Module):
         self.dim, self.learnable = check_dim(dim), learnable
         spread = torch.full((dim,), check_positive("scale", scale)).log()
         register(self, "log_scale", spread, learnable=learnable)
+
+    @torch.no_grad()
+    def match(self, first: Tensor, second: Tensor) -> None:
+        """Set the scale to the most likely one, given the moments ``(K,)`` of amplitudes."""
+        self.log_scale.copy_(0.5 * second.log())
 
     def forward(self) -> dist.Independent:
         scale = self.log_scale.exp()
@@ -124,6 +138,11 @@ class ExponentialPrior(nn.Module):
         self.dim, self.learnable = check_dim(dim), learnable
         spread = torch.full((dim,), check_positive("scale", scale)).log()
         register(self, "log_scale", spread, learnable=learnable)
+
+    @torch.no_grad()
+    def match(self, first: Tensor, second: Tensor) -> None:
+        """Set the scale to the most likely one, given the moments ``(K,)`` of amplitudes."""
+        self.log_scale.copy_(first.log())
 
     def forward(self) -> dist.Independent:
         return dist.Exponential((-self.log_scale).exp()).to_event(1)

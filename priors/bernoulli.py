@@ -4,7 +4,7 @@ import math
 
 import torch
 from pyro import distributions as dist
-from torch import nn
+from torch import Tensor, nn
 
 from priors._prior import check_dim, check_positive, register
 from priors.errors import ConfigError
@@ -64,6 +64,11 @@ class BernoulliPrior(nn.Module):
         rates = self.logits.detach().reshape(-1, self.dim)[0].double().sigmoid()
         limits = torch.finfo(torch.float64)
         return rates.mean().clamp(limits.tiny, 1 - limits.eps).item()
+
+    @torch.no_grad()
+    def match(self, rate: Tensor) -> None:
+        """Set the probabilities ``(K,)`` of firing, each within (0, 1)."""
+        self.logits.copy_(rate.logit())
 
     def forward(self) -> dist.Independent:
         return dist.Bernoulli(logits=self.logits).to_event(1)

@@ -52,7 +52,8 @@ def half_line(prior: Distribution) -> HalfLine:
 def _(prior: TruncatedNormal) -> HalfLine:
     precision = prior.scale**-2
     linear = prior.loc * precision
-    return HalfLine(linear, precision, log_integral(linear, precision))
+    mass = log_ndtr(prior.loc / prior.scale)
+    return HalfLine(linear, precision, log_integral(linear, precision, mass))
 
 
 @half_line.register
@@ -60,7 +61,6 @@ def _(prior: Exponential) -> HalfLine:
     return HalfLine(-prior.rate, torch.zeros_like(prior.rate), -prior.rate.log())
 
 
-def log_integral(linear: Tensor, precision: Tensor) -> Tensor:
-    r""":math:`\log \int_0^\infty e^{ha - Pa^2/2} da` for :math:`P > 0`."""
-    ratio = linear * precision.rsqrt()
-    return 0.5 * ratio**2 - 0.5 * precision.log() + LOG_SQRT_TAU + log_ndtr(ratio)
+def log_integral(linear: Tensor, precision: Tensor, log_mass: Tensor) -> Tensor:
+    r""":math:`\log \int_0^\infty e^{ha - Pa^2/2} da` for ``P > 0``, given ``log Φ``."""
+    return 0.5 * linear**2 / precision - 0.5 * precision.log() + LOG_SQRT_TAU + log_mass

@@ -197,6 +197,11 @@ class IsingGatesPrior(nn.Module):
             dtype = self.logits.dtype if value.is_floating_point() else value.dtype
             setattr(self, name, value.to(self.logits.device, dtype))
 
+    @torch.no_grad()
+    def match(self, rate: Tensor) -> None:
+        """Set the rates ``(K,)``, each within (0, 1)."""
+        self.logits.copy_(rate.logit())
+
     @property
     def rate(self) -> float:
         """The mean probability of firing."""

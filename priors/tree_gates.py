@@ -191,6 +191,16 @@ class TreeGatesPrior(nn.Module):
         else:
             self.register_buffer("logits", logits)
 
+    @torch.no_grad()
+    def match(self, rate: Tensor) -> None:
+        """Set the rates from marginal ones ``(K,)``: of a child, relative to its parent's.
+
+        What a child fires without its parent is the leak's; at least as much is left to it.
+        """
+        above = torch.where(self.parents < 0, 1.0, rate[self.parents.clamp(min=0)])
+        given = rate / (above + (1 - above) * self.leak)
+        self.logits.copy_(given.clamp(max=0.99).logit())
+
     @property
     def rate(self) -> float:
         """The mean probability of firing, of children given their parent."""

@@ -9,7 +9,7 @@ from torch import Size, Tensor
 from torch.distributions import Exponential, constraints, register_kl
 from torch.distributions.utils import broadcast_all
 
-from priors._tail import hazard, log_ndtr
+from priors._tail import hazard, log_ndtr, positive_part
 
 LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 
@@ -36,6 +36,7 @@ class TruncatedNormal(TorchDistribution):
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.positive
     has_rsample = True
 
     def __init__(
@@ -44,13 +45,11 @@ class TruncatedNormal(TorchDistribution):
         self.loc, self.scale = broadcast_all(loc, scale)
         super().__init__(self.loc.shape, validate_args=validate_args)
 
-    @constraints.dependent_property
-    def support(self) -> constraints.Constraint:
-        return constraints.positive
-
     def expand(self, batch_shape, _instance=None) -> "TruncatedNormal":
         loc, scale = (v.expand(Size(batch_shape)) for v in (self.loc, self.scale))
-        return TruncatedNormal(loc, scale, validate_args=False)
+        new = TruncatedNormal(loc, scale, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     @property
     def _ratio(self) -> Tensor:
@@ -71,7 +70,13 @@ class TruncatedNormal(TorchDistribution):
 
     def entropy(self) -> Tensor:
         ratio, mass = self._ratio, self.log_mass
-        return self.scale.log() + LOG_SQRT_TAU + 0.5 + mass - 0.5 * ratio * hazard(ratio, mass)
+        rate, mean, _ = positive_part(ratio, mass)
+        below = ratio < 0
+        # log Φ and the square of the ratio cancel in the tail: there from log r = log φ - log Φ.
+        tail = 0.5 - 0.5 * ratio * mean - torch.where(below, rate, 1.0).log()
+        return self.scale.log() + torch.where(
+            below, tail, LOG_SQRT_TAU + 0.5 + mass - 0.5 * ratio * rate
+        )
 
     def log_prob(self, value: Float[Tensor, "*rows"]) -> Float[Tensor, "*out"]:
         if self._validate_args:
@@ -89,6 +94,8 @@ class TruncatedNormal(TorchDistribution):
 
     def cdf(self, value: Float[Tensor, "*rows"]) -> Float[Tensor, "*out"]:
         """``P(a <= value)``."""
+        if self._validate_args:
+            self._validate_sample(value)
         beyond = log_ndtr((self.loc - value) / self.scale) - self.log_mass
         return -torch.expm1(beyond)
 
@@ -102,33 +109,27 @@ class TruncatedNormal(TorchDistribution):
 def _log_quantile(target: Tensor, above: Tensor) -> Tensor:
     """``y`` with ``log Φ(y) = target``, where ``y <= above``; float64.
 
-    Below -5 by Newton's method on the concave ``log Φ``, which converges from any side in a few
+    In the tail by Newton's method on the concave ``log Φ``, which converges from any side in a few
     steps, as it is nearly quadratic there.
     """
-    central = torch.special.ndtri(target.exp().clamp(max=1 - 1e-16))
-    y = -(-2 * target.clamp(max=-1.0)).sqrt()
+    low = target <= -15.0
+    # Each branch sees only numbers of its own: 0 · inf would be the gradient of the other.
+    central = torch.special.ndtri(torch.where(low, -1.0, target).exp().clamp(max=1 - 1e-16))
+    tail = torch.where(low, target, -15.0).clamp(min=-torch.finfo(target.dtype).max)
+    y = -(-2 * tail).sqrt()
     for _ in range(6):
         value = torch.special.log_ndtr(y)
-        y = y - (value - target) / hazard(y, value)
-    return torch.minimum(torch.where(target > -15.0, central, y), above)
+        y = y - (value - tail) / hazard(y, value)
+    y = torch.where(target == -torch.inf, target, torch.where(low, y, central))
+    return torch.minimum(y, above)
 
 
 def moments(
     loc: Float[Tensor, "*shape"], scale: Float[Tensor, "*shape"], log_mass: Float[Tensor, "*shape"]
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Mean and variance, given ``log Φ(loc/scale)``; far in the tail by their asymptotic series.
-
-    There ``loc + scale · r`` would be the small difference of two large numbers.
-    """
-    ratio = loc / scale
-    rate = hazard(ratio, log_mass)
-    mean, variance = loc + scale * rate, scale**2 * (1 - ratio * rate - rate * rate)
-    far = ratio < -(torch.finfo(loc.dtype).eps ** -0.125)
-    square = torch.where(far, ratio, 1.0).pow(-2)
-    tail = 1 - square * (2 - square * (10 - square * 74))
-    spread = 1 - square * (6 - square * (50 - square * 518))
-    mean = torch.where(far, scale * tail * square.sqrt(), mean)
-    return mean, torch.where(far, scale**2 * spread * square, variance)
+    """Mean and variance, given ``log Φ(loc/scale)``, accurate in the tail too."""
+    _, mean, variance = positive_part(loc / scale, log_mass)
+    return scale * mean, scale**2 * variance
 
 
 @register_kl(TruncatedNormal, TruncatedNormal)

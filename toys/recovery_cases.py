@@ -1,5 +1,6 @@
-"""The cases of the recovery benchmark: what is known of each, and which seeds may choose settings."""
+"""The cases of the recovery benchmark, and the seeds on which settings may be chosen."""
 
+import math
 from dataclasses import dataclass, replace
 
 from torch import Generator
@@ -125,13 +126,13 @@ _NOISES = {
     for noise in (0.0, 0.1, 0.2, 0.3)
 }
 
-# All but the normal one have the mean 1; the last three come as near to 0 as may be.
+# All have the mean 1; the last three have no least size above 0.
 _SIZES: dict[str, MagnitudeLaw] = {
     "constant": ConstantMagnitude(value=1.0),
     "uniform-away": UniformMagnitude(low=0.5, high=1.5),
-    "log-normal-heavy": LogNormalMagnitude(loc=-0.5, scale=1.0),
     "uniform-from-0": UniformMagnitude(low=0.0, high=2.0),
-    "half-normal": PositiveNormal(loc=0.0, scale=1.2533141373155001),  # √(π/2)
+    "log-normal": LogNormalMagnitude(loc=-0.5, scale=1.0),
+    "half-normal": PositiveNormal(loc=0.0, scale=math.sqrt(math.pi / 2)),
 }
 
 _MAGNITUDES = {

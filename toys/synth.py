@@ -139,7 +139,7 @@ class SynthCase:
         >>> toy.sample(5, generator).x.shape, toy.parents[[0, 16, 207, 208]].tolist()
         (torch.Size([5, 96]), [-1, 0, 63, -1])
         >>> f"{toy.rates.sum():.2f} fire on a row"
-        '6.7... fire on a row'
+        '6.80 fire on a row'
 
     Source:
         Chanin (2026), *SynthSAEBench*, 2602.14687.

@@ -1,4 +1,4 @@
-"""Random directions made nearly orthogonal by gradient descent, as published benchmarks draw them."""
+"""Random directions pushed towards orthogonality, as a published benchmark draws them."""
 
 import math
 from dataclasses import dataclass

@@ -159,7 +159,7 @@ def _leave_one(children: Tensor, generator: Generator) -> None:
     """Silences all but one, chosen uniformly, of the siblings ``(rows, families, B)`` that fire."""
     rows, families = ((children > 0).sum(-1) > 1).nonzero(as_tuple=True)
     rivals = children[rows, families]
-    lot = torch.rand(rivals.shape, generator=generator, device=rivals.device)
+    lot = torch.rand(rivals.shape, generator=generator, dtype=rivals.dtype, device=rivals.device)
     chosen = lot.masked_fill_(rivals <= 0, -1.0).argmax(1, keepdim=True)
     kept = rivals.gather(1, chosen)
     children[rows, families] = torch.zeros_like(rivals).scatter_(1, chosen, kept)

@@ -1,8 +1,11 @@
 from vsae import metrics as metrics
+from vsae.annealed_noise import AnnealedNoise as AnnealedNoise
 from vsae.autoencoder import Autoencoder as Autoencoder
 from vsae.biorthogonality import Biorthogonality as Biorthogonality
 from vsae.biorthogonality import FrobeniusBiorthogonality as FrobeniusBiorthogonality
 from vsae.biorthogonality import ShippedBiorthogonality as ShippedBiorthogonality
+from vsae.cofiring import CoFiring as CoFiring
+from vsae.coherence import Coherence as Coherence
 from vsae.config import register as register
 from vsae.conversions.released_hierarchical import (
     from_released_hierarchical as from_released_hierarchical,
@@ -23,6 +26,8 @@ from vsae.encoders import LinearEncoder as LinearEncoder
 from vsae.encoders import MLPEncoder as MLPEncoder
 from vsae.encoders import ScreenedEncoder as ScreenedEncoder
 from vsae.encoders import TiedEncoder as TiedEncoder
+from vsae.expected_elbo import ExpectedELBO as ExpectedELBO
+from vsae.fitted_spike_slab import FittedSpikeSlabPrior as FittedSpikeSlabPrior
 from vsae.guides import AmortizedGuide as AmortizedGuide
 from vsae.guides import RoutedGuide as RoutedGuide
 from vsae.hardware import faster_matmul as faster_matmul
@@ -48,12 +53,14 @@ from vsae.noise import noise_from as noise_from
 from vsae.normalizers import AffineNormalizer as AffineNormalizer
 from vsae.normalizers import IdentityNormalizer as IdentityNormalizer
 from vsae.observer import Observer as Observer
+from vsae.observer import PosteriorObserver as PosteriorObserver
 from vsae.observer import share_batches as share_batches
 from vsae.persistence import load as load
 from vsae.persistence import save as save
 from vsae.posteriors import AbsTopKPosterior as AbsTopKPosterior
 from vsae.posteriors import AuxKPosterior as AuxKPosterior
 from vsae.posteriors import BatchTopKPosterior as BatchTopKPosterior
+from vsae.posteriors import FISTAPosterior as FISTAPosterior
 from vsae.posteriors import FixedVarianceGaussianPosterior as FixedVarianceGaussianPosterior
 from vsae.posteriors import FullGaussianPosterior as FullGaussianPosterior
 from vsae.posteriors import GatedPosterior as GatedPosterior
@@ -62,6 +69,7 @@ from vsae.posteriors import GaussianRoutedPosterior as GaussianRoutedPosterior
 from vsae.posteriors import GaussianTopKPosterior as GaussianTopKPosterior
 from vsae.posteriors import JumpReLUPosterior as JumpReLUPosterior
 from vsae.posteriors import MatchingPursuitPosterior as MatchingPursuitPosterior
+from vsae.posteriors import MeanFieldPosterior as MeanFieldPosterior
 from vsae.posteriors import PointPosterior as PointPosterior
 from vsae.posteriors import ReLUPosterior as ReLUPosterior
 from vsae.posteriors import RoutedLosersPosterior as RoutedLosersPosterior
@@ -69,6 +77,8 @@ from vsae.posteriors import RoutedPosterior as RoutedPosterior
 from vsae.posteriors import SwitchPosterior as SwitchPosterior
 from vsae.posteriors import TieredPosterior as TieredPosterior
 from vsae.posteriors import TopKPosterior as TopKPosterior
+from vsae.posteriors import UnrolledFISTAPosterior as UnrolledFISTAPosterior
+from vsae.posteriors import UnrolledMeanFieldPosterior as UnrolledMeanFieldPosterior
 from vsae.presets import abs_topk_autoencoder as abs_topk_autoencoder
 from vsae.presets import batch_topk_autoencoder as batch_topk_autoencoder
 from vsae.presets import gated_autoencoder as gated_autoencoder
@@ -88,8 +98,10 @@ from vsae.presets import topk_autoencoder as topk_autoencoder
 from vsae.presets import variational_autoencoder as variational_autoencoder
 from vsae.presets import variational_topk_autoencoder as variational_topk_autoencoder
 from vsae.presets import with_auxk as with_auxk
+from vsae.recipes.recovery import RecoveryRecipe as RecoveryRecipe
 from vsae.resampling import never_active as never_active
 from vsae.resampling import resample as resample
+from vsae.row_noise import RowNoise as RowNoise
 from vsae.run import StepRecord as StepRecord
 from vsae.schedules import Constant as Constant
 from vsae.schedules import CubicWarmup as CubicWarmup

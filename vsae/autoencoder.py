@@ -16,7 +16,8 @@ from vsae.encoders import AbstractDictionaryEncoder, LinearEncoder, TiedEncoder
 from vsae.errors import ConfigError, DTypeError, ShapeError
 from vsae.hierarchical_encoder import HierarchicalEncoder
 from vsae.normalizers import IdentityNormalizer
-from vsae.observer import Observer
+from vsae.observer import Observer, latent_values
+from vsae.point_estimate import point_estimate
 from vsae.sparse_code import SparseCode
 
 
@@ -53,7 +54,7 @@ class Autoencoder(nn.Module):
                 code="data.width",
                 context={"got": width, "expected": d_model},
             )
-        self._last_codes: tuple[int, dict[str, Tensor]] | None = None
+        self._last_codes: tuple[int, latent_values] | None = None
 
     def posterior(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
         """``{site: q(site | x)}``, over latents in normalised units."""
@@ -61,9 +62,11 @@ class Autoencoder(nn.Module):
             return self.guide.posterior(self.normalizer(self.check(x)))
 
     def code(self, x: Float[Tensor, "*rows d"]) -> Tensor | SparseCode:
-        """The code at the posterior *mean*, as the guide writes it: dense, or in slots."""
-        means = {name: q.mean for name, q in self.posterior(x).items()}
-        return self.model.code(means)
+        """The code at the posterior *mean*, as the guide writes it: dense, or in slots.
+
+        Of spike and slab only the latents that are more likely on than off: means are never zero.
+        """
+        return self.model.code({name: point_estimate(q) for name, q in self.posterior(x).items()})
 
     def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch K"]:
         """The code at the posterior *mean*, dense whatever the guide; deterministic."""
@@ -104,10 +107,10 @@ class Autoencoder(nn.Module):
         """
         pyro.module("autoencoder", self)
         self.project()
-        sites = self.guide(self.normalizer(x))
+        with latent_values() as seen:
+            sites = self.guide(self.normalizer(x))
         if self.training and torch.is_grad_enabled() and self.observers():
-            codes = {name: value.detach() for name, value in sites.items()}
-            self._last_codes = (self._updates(), codes)
+            self._last_codes = (self._updates(), seen)
         return sites
 
     def project(self) -> None:
@@ -118,7 +121,7 @@ class Autoencoder(nn.Module):
         last, self._last_codes = self._last_codes, None
         if last is not None and last[0] != self._updates():
             for observer in self.observers():
-                observer.observe(last[1])
+                last[1].show(observer)
         for module in self.projected():
             if module.has_left():
                 module.project()

@@ -165,6 +165,10 @@ def _register_vsae() -> None:
     register(vsae.Curriculum, "starts", "lengths")
     register(vsae.FixedNoise, "scale")
     register(vsae.LearnedNoise, "scale", "floor")
+    register(vsae.AnnealedNoise, "start", "end", "length")
+    register(vsae.RowNoise, "floor", "shape")
+    register(vsae.Coherence, "decoder", "weight", "threshold", "anchors")
+    register(vsae.FittedSpikeSlabPrior, "prior", "rate", "pooling", "spread")
     register(vsae.DeadLatents, "latents", "after")
     register(vsae.HierarchicalEncoder, "decoder", "top")
     register(vsae.LeakyThreshold, "threshold", "slope")
@@ -174,7 +178,7 @@ def _register_vsae() -> None:
 
 
 def _register_models() -> None:
-    register(vsae.SparseAutoencoder, "decoder", "prior", "noise", "link")
+    register(vsae.SparseAutoencoder, "decoder", "prior", "noise", "link", "dictionary")
     register(vsae.SupportAutoencoder, *_SUPPORT, "activity")
     register(vsae.MatryoshkaAutoencoder, *_SUPPORT, "prefixes", "weights", "activity")
     register(vsae.MultiTopKAutoencoder, *_SUPPORT, "k", "weight")
@@ -198,6 +202,11 @@ def _register_posteriors() -> None:
     register(vsae.FullGaussianPosterior, "encoder", "latents", "floor")
     for posterior in (vsae.ReLUPosterior, vsae.PointPosterior, vsae.GatedPosterior):
         register(posterior, "encoder")
+    iterated = ("decoder", "prior", "noise", "iterations")
+    for posterior in (vsae.FISTAPosterior, vsae.UnrolledFISTAPosterior):
+        register(posterior, *iterated)
+    for posterior in (vsae.MeanFieldPosterior, vsae.UnrolledMeanFieldPosterior):
+        register(posterior, *iterated, "damping")
     for posterior in (vsae.TopKPosterior, vsae.AbsTopKPosterior):
         register(posterior, "encoder", "k")
     register(vsae.BatchTopKPosterior, "encoder", "k", "width")

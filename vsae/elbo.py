@@ -101,15 +101,28 @@ class ClosedFormELBO(ELBO):
         for name, site in of_model.items():
             if site["is_observed"]:
                 term, source = -site["fn"].log_prob(site["value"]), site
+                if name == "x":
+                    term = term + self._spread(model, site["fn"], sources)
             else:
                 source = sources[name]
-                _check_reparameterised(name, source["fn"])
+                self._check_draw(name, source["fn"])
                 term = self._latent_term(_kl(name, source["fn"], site["fn"]), source["mask"])
             terms[name] = scale_and_mask(term, source["scale"], source["mask"])
         return terms
 
     def _latent_term(self, kl: Tensor, mask: Tensor | bool | None) -> Tensor:
         return kl
+
+    def _spread(self, model, likelihood: Distribution, sources: dict) -> Tensor | float:
+        """What the observed term lacks where codes are not draws."""
+        return 0.0
+
+    def _check_draw(self, name: str, q: Distribution) -> None:
+        _check_reparameterised(name, q)
+
+    def _recorder(self) -> record_sites:
+        """What the guide is run in."""
+        return record_sites()
 
     def _get_trace(self, model, guide, args, kwargs) -> tuple[dict, dict]:
         """The sample sites of the model, at the guide's draws, and of the guide."""
@@ -118,7 +131,7 @@ class ClosedFormELBO(ELBO):
             traces = map(prune_subsample_sites, guide.get_traces())
             of_model, of_guide = (trace.nodes for trace in traces)
             return _samples(of_model), _samples(of_guide)
-        with record_sites() as drawn:
+        with self._recorder() as drawn:
             guide(*args, **kwargs)
         with record_sites(latent(drawn.sites)) as replayed:
             model(*args, **kwargs)

@@ -6,7 +6,9 @@ from weakref import WeakKeyDictionary
 import torch
 import torch.distributed as dist
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from priors.errors import ConfigError
 
@@ -38,16 +40,56 @@ class Observer(nn.Module):
         return {}
 
 
+class PosteriorObserver(Observer):
+    """A module whose buffers follow the *posterior* of training, not only its draws.
+
+    Closed-form M-steps need expectations: of spike and slab, how likely each latent fired, and how
+    strongly. Shown to it as :class:`Observer` is shown codes.
+
+    Example:
+        >>> from torch.distributions import Bernoulli
+        >>> class Rates(PosteriorObserver):
+        ...     seen = None
+        ...     def observe_posterior(self, posterior) -> None:
+        ...         self.seen = posterior["z"].mean
+        >>> rates = Rates()
+        >>> rates.observe_posterior({"z": Bernoulli(torch.tensor([0.25]))})
+        >>> rates.seen
+        tensor([0.2500])
+    """
+
+    def observe(self, sites: dict[str, Tensor]) -> None:
+        """Draws say nothing that the posterior does not."""
+
+    @abstractmethod
+    def observe_posterior(self, posterior: dict[str, Distribution]) -> None:
+        """Learn from ``{site: q(site | x)}`` of one batch, without a gradient."""
+
+
 class latent_values(Messenger):
-    """Keep the value of every latent site of the programs run inside, by name, in ``values``."""
+    """Keep every latent site of the programs run inside: a guide, and then its model.
+
+    Attributes:
+        values: The value of each site, by name.
+        posterior: The distribution it was *first* drawn from: the guide's.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.values: dict[str, Tensor] = {}
+        self.posterior: dict[str, Distribution] = {}
 
     def _pyro_post_sample(self, msg) -> None:
-        if not msg["is_observed"]:
+        if not (msg["is_observed"] or site_is_subsample(msg)):
             self.values[msg["name"]] = msg["value"].detach()
+            self.posterior.setdefault(msg["name"], msg["fn"])
+
+    @torch.no_grad()
+    def show(self, observer: Observer) -> None:
+        """Show an observer what it learns from."""
+        observer.observe(self.values)
+        if isinstance(observer, PosteriorObserver):
+            observer.observe_posterior(self.posterior)
 
 
 def share_batches(module: nn.Module, group: dist.ProcessGroup | None = None) -> None:

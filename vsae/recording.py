@@ -47,6 +47,14 @@ class record_sites(Messenger):
         self.sites[msg["name"]] = msg.copy()
 
 
+class record_means(record_sites):
+    """Record sample sites at the *means* of their distributions; nothing is drawn."""
+
+    def _pyro_sample(self, msg) -> None:
+        if not (msg["is_observed"] or site_is_subsample(msg)):
+            msg["done"], msg["value"] = True, msg["fn"].mean
+
+
 def latent(sites: dict[str, dict]) -> dict[str, dict]:
     """Those that are not observed."""
     return {name: msg for name, msg in sites.items() if not msg["is_observed"]}

@@ -143,15 +143,16 @@ class Run:
             p.grad = None
         loss.sum().backward()
         self._update(step, loss.detach(), sites)
-        codes = self._seen(seen.values) if self._watched else {}
+        codes = self._seen(seen) if self._watched else {}
         return StepRecord(step, beta, {name: term.detach() for name, term in terms.items()}, codes)
 
     @torch.no_grad()
-    def _seen(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _seen(self, seen: latent_values) -> dict[str, Tensor]:
         """Show the codes of the step to the observers; what there is to say of both."""
+        values = seen.values
         codes = {"l0": values["z"].count_nonzero(-1).double().mean()} if "support" in values else {}
         for observer in self._observers:
-            observer.observe(values)
+            seen.show(observer)
             codes |= observer.report()
         return codes
 

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from vsae.batches import check_finite
-from vsae.errors import ConfigError, ShapeError
+from vsae.errors import ConfigError, EmptyDataError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def match(atoms: Tensor, features: Tensor, *, threshold: float = 0.7) -> Matchin
     Raises:
         ShapeError: ``recovery.shape``.
         ConfigError: ``recovery.threshold`` unless in [0, 1].
-        NonFiniteDataError: ``data.nonfinite``.
+        DataError: ``data.empty``, ``data.nonfinite``.
 
     Example:
         >>> found = match(-torch.eye(3).flip(0), torch.eye(3)[:2])
@@ -92,6 +92,11 @@ def absolute_cosines(atoms: Tensor, features: Tensor) -> Float[Tensor, "K F"]:
             f"atoms and features must be (K, d) and (F, d): got {tuple(atoms.shape)} and "
             f"{tuple(features.shape)}.",
             code="recovery.shape",
+        )
+    if not (len(atoms) and len(features)):
+        raise EmptyDataError(
+            f"nothing to compare: got {len(atoms)} atoms and {len(features)} features.",
+            code="data.empty",
         )
     unit = torch.nn.functional.normalize
     cosines = unit(atoms.detach().double(), dim=-1) @ unit(features.detach().double(), dim=-1).mT

@@ -1,5 +1,7 @@
 """How many of the true features are among the atoms."""
 
+import math
+
 from scipy.special import betainc
 from torch import Tensor
 
@@ -22,6 +24,7 @@ def recovered_share(atoms: Tensor, features: Tensor, *, threshold: float = 0.9) 
     Raises:
         ShapeError: ``recovery.shape``.
         ConfigError: ``recovery.threshold`` unless in [0, 1].
+        EmptyDataError: ``data.empty`` without atoms or features.
 
     Example:
         >>> import torch
@@ -53,5 +56,6 @@ def random_share(count: int, dim: int, *, threshold: float = 0.9) -> float:
         0.5
     """
     check_threshold(threshold)
-    inside = betainc((dim - 1) / 2, 0.5, 1 - threshold**2) if dim > 1 else float(threshold < 1)
-    return float(1 - (1 - inside) ** count)
+    inside = float(betainc((dim - 1) / 2, 0.5, 1 - threshold**2)) if dim > 1 else threshold < 1
+    # 1 - (1 - p)ⁿ, where p may be far below the rounding of 1
+    return -math.expm1(count * math.log1p(-inside)) if inside < 1 else float(count > 0)

@@ -67,11 +67,6 @@ def reproduced(atoms: Tensor, other: Tensor, *, threshold: float = 0.9) -> Repro
         (1.0, 0.5)
     """
     check_threshold(threshold)
-    if not (len(atoms) and len(other)):
-        raise EmptyDataError(
-            f"no atoms to compare: got {len(atoms)} and {len(other)}, expected >= 1 of each.",
-            code="data.empty",
-        )
     best = (absolute_cosines(atoms, other).amax(1) > threshold).double().mean()
     matched = match(atoms, other, threshold=0.0).cosines > threshold
     chance = random_share(len(other), atoms.shape[1], threshold=threshold)

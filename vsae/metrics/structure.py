@@ -119,8 +119,9 @@ def adjusted_rand_index(labels: Tensor, truth: Tensor) -> float:
         )
     if not len(labels):
         raise EmptyDataError("no labels to compare: got 0, expected >= 1.", code="data.empty")
-    both = torch.stack([labels.cpu(), truth.cpu()])
-    together, first, second = _pairs(both), _pairs(both[:1]), _pairs(both[1:])
+    found, true = (names.unique(return_inverse=True)[1].cpu() for names in (labels, truth))
+    together = _pairs(found * len(labels) + true)
+    first, second = _pairs(found), _pairs(true)
     total = math.comb(len(labels), 2)
     # both times 2 N: in whole numbers, exact however many pairs there are
     above = 2 * (total * together - first * second)
@@ -129,8 +130,8 @@ def adjusted_rand_index(labels: Tensor, truth: Tensor) -> float:
 
 
 def _pairs(labels: Tensor) -> int:
-    """Pairs of members that agree in all rows of labels."""
-    sizes = labels.unique(dim=1, return_counts=True)[1]
+    """Pairs of members with the same label."""
+    sizes = labels.unique(return_counts=True)[1]
     return int((sizes * (sizes - 1) // 2).sum())
 
 
@@ -153,5 +154,5 @@ def _average_precision(strength: Tensor, hit: Tensor, wanted: int, pairs: int) -
     return float((hits * found / ranked).sum()) / wanted + missed / pairs
 
 
-def _ratio(part: float, whole: float) -> float:
+def _ratio(part: float | int, whole: float | int) -> float:
     return part / whole if whole else math.nan

@@ -3,6 +3,7 @@
 import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from vsae.likelihood import SphericalNormal, as_noise
 from vsae.plates import plates
@@ -23,8 +24,12 @@ class SparseAutoencoder(nn.Module):
         decoder: ``(B, K) -> (B, d)``, e.g. :class:`vsae.LinearDecoder`.
         prior: ``() -> Distribution`` of event shape ``(K,)``.
         noise: Standard deviation σ in (normalised) activation units, fixed; or a module
-            ``() -> σ`` such as :class:`vsae.LearnedNoise`. "MSE + α·KL" is σ² = α/2.
+            ``() -> σ`` such as :class:`vsae.LearnedNoise`, or :class:`vsae.RowNoise`, a prior of a
+            σ per row: the site ``noise`` (B,). "MSE + α·KL" is σ² = α/2.
         link: Elementwise module from ``z`` to the code; ``nn.Identity()`` if ``None``.
+        dictionary: ``() -> log density`` of the atoms per row of data, e.g.
+            :class:`vsae.Coherence`: a belief about the dictionary, so that it is learned by MAP; in
+            training mode, as the factor ``dictionary``.
 
     Example:
         >>> import torch
@@ -46,16 +51,22 @@ class SparseAutoencoder(nn.Module):
         *,
         noise: float | nn.Module,
         link: nn.Module | None = None,
+        dictionary: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.decoder, self.prior = decoder, prior
         self.noise = as_noise(noise)
         self.link = nn.Identity() if link is None else link
+        self.dictionary = dictionary
 
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
         prior, noise = self.prior(), self.noise()
         with plates(x, prior.batch_shape):
+            if self.training and self.dictionary is not None:
+                pyro.factor("dictionary", self.dictionary().expand(x.shape[-2]))
             z = pyro.sample("z", prior)
+            if isinstance(noise, Distribution):
+                noise = pyro.sample("noise", noise)
             mean = self.decoder(self.link(z))
             pyro.sample("x", SphericalNormal(mean, noise), obs=x)
         return mean

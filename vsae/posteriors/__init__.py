@@ -3,6 +3,8 @@
 from vsae.posteriors.abs_topk import AbsTopKPosterior as AbsTopKPosterior
 from vsae.posteriors.auxk import AuxKPosterior as AuxKPosterior
 from vsae.posteriors.batch_topk import BatchTopKPosterior as BatchTopKPosterior
+from vsae.posteriors.fista import FISTAPosterior as FISTAPosterior
+from vsae.posteriors.fista import UnrolledFISTAPosterior as UnrolledFISTAPosterior
 from vsae.posteriors.fixed_variance import (
     FixedVarianceGaussianPosterior as FixedVarianceGaussianPosterior,
 )
@@ -13,6 +15,8 @@ from vsae.posteriors.gaussian_routed import GaussianRoutedPosterior as GaussianR
 from vsae.posteriors.gaussian_topk import GaussianTopKPosterior as GaussianTopKPosterior
 from vsae.posteriors.jumprelu import JumpReLUPosterior as JumpReLUPosterior
 from vsae.posteriors.matching_pursuit import MatchingPursuitPosterior as MatchingPursuitPosterior
+from vsae.posteriors.mean_field import MeanFieldPosterior as MeanFieldPosterior
+from vsae.posteriors.mean_field import UnrolledMeanFieldPosterior as UnrolledMeanFieldPosterior
 from vsae.posteriors.point import PointPosterior as PointPosterior
 from vsae.posteriors.point import ReLUPosterior as ReLUPosterior
 from vsae.posteriors.point import point as point

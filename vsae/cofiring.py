@@ -1,0 +1,127 @@
+"""Structure learned from how latents fire together, while the model trains."""
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from priors.errors import ConfigError
+from priors.graph import Graph
+from priors.ising_gates import IsingGatesPrior
+from vsae.observer import PosteriorObserver
+
+MOST = 8192  # latents: counts of pairs are a dense matrix
+
+
+class CoFiring(PosteriorObserver):
+    r"""Couplings of gates from how much more often than by chance two latents fire together.
+
+    .. math:: J_{ij} = c\, \mathrm{clip}\Big(\log \frac{n_{ij}\, N}{n_i n_j},\ \pm 3\Big)
+        \quad\text{where}\quad \frac{|n_{ij} - n_i n_j / N|}{\sqrt{n_i n_j / N}} > z
+
+    :math:`n_i` and :math:`n_{ij}` count rows on which one and both of two latents are more likely
+    on than off, over about the last ``memory`` updates, N rows. They are counted from ``start`` on,
+    when atoms have become features, and turned into couplings ``every`` so many updates, on the
+    host. Pairs that are not significant get none.
+
+    Args:
+        gates: Whose couplings are replaced; shared with the prior.
+        start: Updates before counting begins; couplings follow ``every`` later.
+        every: Updates between two estimates.
+        memory: Updates after which a count has faded to 1/e.
+        strength: :math:`c`.
+        significance: :math:`z`, standard deviations of a count under independence.
+
+    Raises:
+        ConfigError: ``cofiring.setting``; ``cofiring.size`` for more than 8192 latents.
+
+    Example:
+        >>> gates = IsingGatesPrior(Graph.blocks((1, 1, 1)), rate=0.1)
+        >>> CoFiring(gates, start=100, every=50).gates.couplings.num_edges
+        0
+
+    Source:
+        Log-lift is pointwise mutual information, Church & Hanks (1990); as couplings of a sparse
+        code's gates cf. Garrigues & Olshausen (2007).
+    """
+
+    updates: Tensor
+    counts: Tensor
+    rows: Tensor
+
+    def __init__(
+        self,
+        gates: IsingGatesPrior,
+        *,
+        start: int,
+        every: int = 50,
+        memory: int = 1000,
+        strength: float = 0.7,
+        significance: float = 5.0,
+    ) -> None:
+        super().__init__()
+        positive = every >= 1 and memory >= 1 and strength > 0 and significance >= 0
+        if start < 0 or not positive:
+            raise ConfigError(
+                "couplings are estimated every so often from counts: got "
+                f"{start=}, {every=}, {memory=}, {strength=}, {significance=}.",
+                code="cofiring.setting",
+            )
+        if gates.dim > MOST:
+            raise ConfigError(
+                f"counts of pairs are a dense matrix: got {gates.dim} latents, expected at most "
+                f"{MOST}. Estimate couplings from a first run and give them as a graph.",
+                code="cofiring.size",
+                context={"latents": gates.dim},
+            )
+        self.gates, self.start, self.every = gates, int(start), int(every)
+        self.memory, self.strength = int(memory), float(strength)
+        self.significance = float(significance)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("rows", torch.zeros(()))
+        self.register_buffer("counts", torch.zeros(gates.dim, gates.dim))
+        self._step = 0
+
+    @torch.no_grad()
+    def observe_posterior(self, posterior: dict[str, Distribution]) -> None:
+        self.updates += 1
+        self._step += 1
+        if self._step <= self.start:
+            return
+        fires = (posterior["z"].probability > 0.5).to(self.counts.dtype).flatten(0, -2)
+        keep = 1 - 1 / self.memory
+        self.counts.mul_(keep).addmm_(fires.mT, fires)
+        self.rows.mul_(keep).add_(len(fires))
+        if (self._step - self.start) % self.every == 0:
+            self.gates.couple(self.estimate())
+
+    @torch.no_grad()
+    def estimate(self) -> Graph:
+        """The couplings of the counts so far, as a signed graph."""
+        return lift_graph(
+            self.counts, self.rows, strength=self.strength, significance=self.significance
+        )
+
+    def extra_repr(self) -> str:
+        return f"start={self.start}, every={self.every}, strength={self.strength}"
+
+
+def lift_graph(
+    counts: Tensor, rows: Tensor, *, strength: float, significance: float, clip: float = 3.0
+) -> Graph:
+    """The signed graph of significant log-lifts of counts ``(K, K)`` over ``rows`` rows.
+
+    Example:
+        >>> counts = torch.tensor([[100.0, 100.0, 1.0], [100.0, 100.0, 1.0], [1.0, 1.0, 100.0]])
+        >>> graph = lift_graph(counts, torch.tensor(10000.0), strength=1.0, significance=5.0)
+        >>> graph.edges.tolist(), graph.weights.tolist()
+        ([[0], [1]], [3.0])
+    """
+    single = counts.diagonal().double()
+    expected = single * single[:, None] / rows.double().clamp(min=1.0)
+    both = counts.double()
+    score = (both - expected) / expected.clamp(min=1e-12).sqrt()
+    lift = ((both + 0.5) / (expected + 0.5)).log().clamp(-clip, clip)
+    kept = (score.abs() > significance) & (expected > 0) & (lift != 0)
+    low, high = kept.triu(1).nonzero().mT.cpu()
+    weights = strength * lift[low, high].cpu()
+    return Graph(torch.stack([low, high]), weights, len(single), signed=True)

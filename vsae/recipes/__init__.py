@@ -1,0 +1,1 @@
+"""Whole trainings: phases of the same dictionary under different priors."""

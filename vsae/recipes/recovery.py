@@ -1,0 +1,177 @@
+"""The recommended recipe: ℓ1 sparse coding first, then spike and slab, on one dictionary."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from priors.amplitudes import ExponentialPrior, TruncatedNormalPrior
+from priors.bernoulli import BernoulliPrior
+from priors.spike_slab import SpikeSlabPrior
+from vsae.annealed_noise import AnnealedNoise
+from vsae.autoencoder import Autoencoder
+from vsae.batches import stream
+from vsae.coherence import Coherence
+from vsae.decoders import LinearDecoder
+from vsae.errors import ConfigError
+from vsae.expected_elbo import ExpectedELBO
+from vsae.fitted_spike_slab import FittedSpikeSlabPrior
+from vsae.guides import AmortizedGuide
+from vsae.models.sae import SparseAutoencoder
+from vsae.normalizers import AffineNormalizer
+from vsae.posteriors.fista import FISTAPosterior
+from vsae.posteriors.mean_field import MeanFieldPosterior
+from vsae.row_noise import RowNoise
+from vsae.run import Run
+from vsae.schedules import Constant, LinearDecay
+from vsae.training import fit
+
+ATOMS, FIRST_ROWS = 8_000_000, 20_000  # a random stream; rows that amplitudes are first read from
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryRecipe:
+    r"""Settings of the two phases; amplitudes and noises in units where E‖x - mean‖² = d.
+
+    1. ℓ1: MAP codes by FISTA under an exponential prior, λ from ``l1[0]`` to ``l1[1]``
+       geometrically, atoms from random data points. Finds most directions, shrinks amplitudes, and
+       mixes parents into children.
+    2. Slab: mean-field codes under spike and slab with a noise per row, whose floor goes from
+       ``noise[0]`` to ``noise[1]``; rates and amplitudes by closed-form M-steps from those of
+       phase 1. Amplitudes away from zero separate what the first phase mixed.
+
+    Args:
+        l1_rows: Rows of phase 1.
+        slab_rows: Rows of phase 2; 0 to leave it out.
+        batch_size: Rows per update.
+        l1: λ beside ½‖x - x̂‖², at the start and at the end.
+        l1_lr: Adam's learning rate of phase 1, constant.
+        l1_coherence: Weight of :class:`vsae.Coherence` beside ½‖x - x̂‖² at the end of phase 1.
+        l1_iterations: Of FISTA.
+        noise: Floors of :class:`vsae.RowNoise` at the start and at the end of phase 2.
+        shape: Of :class:`vsae.RowNoise`, per dimension of the activation.
+        slab_lr: Learning rate of phase 2, in a straight line to 0 over its last two fifths.
+        slab_coherence: Weight of :class:`vsae.Coherence` in phase 2, nats per row.
+        iterations: Of the mean field.
+        damping: Of the mean field.
+        spread: Greatest relative deviation of amplitudes.
+
+    Example:
+        >>> x = torch.randn(600, 4).relu()
+        >>> recipe = RecoveryRecipe(l1_rows=1000, slab_rows=1000, batch_size=100)
+        >>> pair = recipe.train(x, latents=8, progress=False)
+        >>> pair.encode(x[:2]).shape
+        torch.Size([2, 8])
+    """
+
+    l1_rows: int = 80_000
+    slab_rows: int = 300_000
+    batch_size: int = 256
+    l1: tuple[float, float] = (1.5, 0.3)
+    l1_lr: float = 0.03
+    l1_coherence: float = 0.01
+    l1_iterations: int = 20
+    noise: tuple[float, float] = (0.15, 0.03)
+    shape: float = 1.0
+    slab_lr: float = 0.01
+    slab_coherence: float = 0.1
+    iterations: int = 12
+    damping: float = 0.3
+    spread: float = 0.15
+    gates: Callable[[int], nn.Module] | None = None
+
+    def train(
+        self, x: Float[Tensor, "rows d"], *, latents: int, seed: int = 0, progress: bool = True
+    ) -> Autoencoder:
+        """Both phases, behind a progress bar; the trained pair, in the units of ``x``."""
+        pair = None
+        for run in self.phases(x, latents=latents, seed=seed):
+            run.run(every=max(1, run.steps // 100), progress=progress)
+            pair = run.autoencoder
+        return pair
+
+    def phases(self, x: Float[Tensor, "rows d"], *, latents: int, seed: int = 0) -> Iterator[Run]:
+        """The run of each phase, to be brought to its end before the next is asked for."""
+        first = self.l1_phase(x, latents=latents, seed=seed)
+        yield first
+        if self.slab_rows:
+            yield self.slab_phase(first.autoencoder, x, seed=seed)
+
+    def l1_phase(self, x: Float[Tensor, "rows d"], *, latents: int, seed: int = 0) -> Run:
+        """ℓ1 sparse coding from random data points."""
+        steps, normalizer = self._steps(self.l1_rows), AffineNormalizer.fit(x)
+        decoder = dictionary_of_rows(normalizer(x), latents, stream(seed, ATOMS))
+        noise = AnnealedNoise(self.l1[0] ** 0.5, self.l1[1] ** 0.5, length=steps)
+        prior = ExponentialPrior(latents)
+        coherence = Coherence(decoder, weight=self.l1_coherence / self.l1[1])
+        model = SparseAutoencoder(decoder, prior, noise=noise, dictionary=coherence)
+        guide = FISTAPosterior(decoder, prior, noise, iterations=self.l1_iterations)
+        pair = Autoencoder(model, AmortizedGuide(guide), normalizer)
+        return self._fit(pair, x, steps, self.l1_lr, Constant(), seed)
+
+    def slab_phase(self, pair: Autoencoder, x: Float[Tensor, "rows d"], *, seed: int = 0) -> Run:
+        """Spike and slab on the dictionary of an earlier pair, whose codes it starts from."""
+        steps, decoder = self._steps(self.slab_rows), pair.model.decoder
+        prior = FittedSpikeSlabPrior(self._first_prior(pair, x), spread=self.spread)
+        noise = RowNoise(
+            AnnealedNoise(*self.noise, length=steps), shape=self.shape * decoder.d_model
+        )
+        coherence = Coherence(decoder, weight=self.slab_coherence)
+        model = SparseAutoencoder(decoder, prior, noise=noise, dictionary=coherence)
+        guide = MeanFieldPosterior(
+            decoder, prior, noise, iterations=self.iterations, damping=self.damping
+        )
+        new = Autoencoder(model, AmortizedGuide(guide), pair.normalizer)
+        decay = LinearDecay(start=steps * 3 // 5, end=steps)
+        return self._fit(new, x, steps, self.slab_lr, decay, seed + 1)
+
+    def _first_prior(self, pair: Autoencoder, x: Tensor) -> SpikeSlabPrior:
+        """Rates and amplitudes of codes, without the small ones that ℓ1 leaves."""
+        codes = pair.encode(x[:FIRST_ROWS])
+        fires = codes > 0.25 * codes.square().sum() / codes.sum()
+        count = fires.sum(0).clamp(min=1)
+        typical = codes[fires].mean()
+        size = torch.where(fires, codes, 0.0).sum(0) / count
+        size = 0.5 * (torch.where(fires.any(0), size, typical) + typical)
+        latents = codes.shape[-1]
+        gates = BernoulliPrior(latents, rate=0.01) if self.gates is None else self.gates(latents)
+        gates.match(fires.float().mean(0).clamp(1e-4, 0.5))
+        slab = TruncatedNormalPrior(latents)
+        slab.match(size, size**2 * (1 + self.spread**2))
+        return SpikeSlabPrior(gates, slab)
+
+    def _fit(self, pair: Autoencoder, x: Tensor, steps: int, lr: float, schedule, seed: int) -> Run:
+        return fit(
+            pair,
+            x,
+            steps=steps,
+            batch_size=self.batch_size,
+            optimizer=torch.optim.Adam(pair.parameters(), lr=lr, betas=(0.9, 0.99), fused=True),
+            lr_schedule=schedule,
+            elbo=ExpectedELBO(),
+            seed=seed,
+        )
+
+    def _steps(self, rows: int) -> int:
+        if rows < self.batch_size:
+            raise ConfigError(
+                f"a phase has at least one update: got {rows} rows, expected {self.batch_size} or "
+                "more.",
+                code="recipe.rows",
+            )
+        return rows // self.batch_size
+
+
+def dictionary_of_rows(
+    x: Float[Tensor, "rows d"], latents: int, generator: torch.Generator
+) -> LinearDecoder:
+    """A dictionary whose atoms point at random rows, of centred activations."""
+    decoder = LinearDecoder(latents, x.shape[-1]).to(x.device, x.dtype)
+    picked = torch.randint(len(x), (latents,), generator=generator)
+    if latents <= len(x):
+        picked = torch.randperm(len(x), generator=generator)[:latents]
+    with torch.no_grad():
+        decoder.W_dec.copy_(nn.functional.normalize(x[picked.to(x.device)], dim=-1))
+    return decoder
