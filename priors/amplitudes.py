@@ -22,7 +22,7 @@ class TruncatedNormalPrior(nn.Module):
         loc: All :math:`μ_k` to begin with, in the units of the codes.
         scale: All :math:`s_k` to begin with.
         learnable: Whether :math:`μ_k` and :math:`\log s_k` are trained by gradients;
-            :class:`vsae.SpikeSlabMStep` fits them in closed form instead.
+            :class:`vsae.FittedSpikeSlabPrior` fits them in closed form instead.
 
     Raises:
         ConfigError: ``prior.bad_dim``, ``prior.bad_scale``, ``prior.bad_loc``.

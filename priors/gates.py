@@ -4,10 +4,9 @@ from functools import singledispatch
 
 import torch
 from jaxtyping import Float
-from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
-from torch import Size, Tensor
-from torch.distributions import Distribution, Independent, constraints, register_kl
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Independent, constraints, register_kl
 
 from priors.errors import ConfigError
 
@@ -41,7 +40,8 @@ class AbstractGates(TorchDistribution):
     def log_prob(self, value: Float[Tensor, "*rows K"]) -> Float[Tensor, "*out"]:
         if self._validate_args:
             self._validate_sample(value)
-        return self.multilinear(value)
+        found = self.multilinear(value)
+        return found.expand(torch.broadcast_shapes(found.shape, self.batch_shape))
 
 
 @singledispatch
@@ -68,18 +68,22 @@ def _(prior: AbstractGates, gates: Tensor) -> Tensor:
 @gate_field.register
 def _(prior: Independent, gates: Tensor) -> Tensor:
     base = prior.base_dist
-    if not isinstance(base, dist.Bernoulli):
+    if not isinstance(base, Bernoulli):
         return gate_field.dispatch(Distribution)(base, gates)
     return base.logits
 
 
 @register_kl(Independent, AbstractGates)
 def _kl_gates(q: Independent, p: AbstractGates) -> Tensor:
-    if not isinstance(q.base_dist, dist.Bernoulli):
+    if not isinstance(q.base_dist, Bernoulli):
         raise NotImplementedError
     return -q.entropy() - p.multilinear(q.mean)
 
 
-def broadcast(gates: Distribution, batch_shape: Size) -> Size:
-    """A batch shape that gates without parameters per row take on."""
-    return torch.broadcast_shapes(Size(batch_shape), gates.batch_shape)
+def refuse_replicas(first: nn.Module, modules: tuple, done: dict) -> nn.Module:
+    """How ``priors.replicas`` stacks structured gates: not at all, each having its own graph."""
+    raise ConfigError(
+        f"structured gates cannot be stacked: got {len(modules)} of {type(first).__name__}. "
+        "Train the models one after another, or with BernoulliPrior.",
+        code="replicas.gates",
+    )

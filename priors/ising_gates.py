@@ -1,15 +1,17 @@
 """Gates in pairs: two latents fire together, or not together, more than their rates say."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor, nn
 
-from priors._prior import check_dim
+from priors._prior import check_dim, register
 from priors.errors import ConfigError
-from priors.gates import AbstractGates
+from priors.gates import AbstractGates, refuse_replicas
 from priors.graph import Graph
+from priors.replicas import stack_like
 from priors.symmetric_product import symmetric_product
 
 ENUMERATED = 16  # latents, at most, whose 2^K states are summed over
@@ -27,7 +29,7 @@ class IsingGates(AbstractGates):
     as often as they do on average: mean-field marginals stay at :math:`π` without evidence.
     :math:`Z = 1` without couplings. It is known only up to 16 latents, by enumeration, and taken as
     1 beyond: with fixed couplings the ELBO is then off by that constant, and rates fitted by
-    :class:`vsae.SpikeSlabMStep` match moments rather than maximise it.
+    :class:`vsae.FittedSpikeSlabPrior` match moments rather than maximise it.
 
     Args:
         logits: :math:`b` ``(K,)``.
@@ -59,7 +61,7 @@ class IsingGates(AbstractGates):
         super().__init__(batch_shape, logits.shape, validate_args=validate_args)
 
     def expand(self, batch_shape, _instance=None) -> "IsingGates":
-        return IsingGates(self.logits, *self._csr, Size(batch_shape), validate_args=False)
+        return IsingGates(self.logits, *self._csr, Size(batch_shape), self._validate_args)
 
     @property
     def mean(self) -> Float[Tensor, "*batch K"]:
@@ -96,9 +98,14 @@ class IsingGates(AbstractGates):
             drawn = weights.multinomial(shape[:-1].numel(), replacement=True)
             return states[drawn].reshape(shape)
         gates = torch.bernoulli(self.mean.expand(shape)).reshape(-1, latents)
+        starts, columns, values = self._csr
+        bounds, rates = [*starts.tolist(), len(columns)], self.logits.sigmoid()
         for _ in range(SWEEPS):
-            for k in range(latents):
-                gates[:, k] = torch.bernoulli(self.field(gates)[:, k].sigmoid())
+            for k, (first, last) in enumerate(pairwise(bounds)):
+                if first < last:  # a latent without couplings is drawn already
+                    near = columns[first:last]
+                    pull = (gates[:, near] - rates[near]) @ values[first:last]
+                    gates[:, k] = torch.bernoulli((self.logits[k] + pull).sigmoid())
         return gates.reshape(shape)
 
 
@@ -115,7 +122,7 @@ class IsingGatesPrior(nn.Module):
     .. math:: \log p(g) = \sum_k b_k g_k + \sum_{(i,j)} J_{ij} (g_i - π_i)(g_j - π_j) + \text{const}
 
     A positive weight ties two latents, a negative one lets them exclude each other. Blocks, graphs
-    and learned pairs are all edge lists: see :meth:`blocks`, and :class:`vsae.CoFiring`, which
+    and learned pairs are all edge lists: see :meth:`blocks`, and :class:`vsae.CoFiringGatesPrior`, which
     estimates couplings while a model trains.
 
     Args:
@@ -148,10 +155,7 @@ class IsingGatesPrior(nn.Module):
             )
         self.dim, self.learnable = check_dim(couplings.num_nodes), learnable
         logits = torch.full((self.dim,), float(torch.tensor(rate, dtype=torch.float64).logit()))
-        if learnable:
-            self.logits = nn.Parameter(logits)
-        else:
-            self.register_buffer("logits", logits)
+        register(self, "logits", logits, learnable=learnable)
         for name in ("starts", "columns", "values"):
             self.register_buffer(name, torch.empty(0), persistent=False)
         self.couple(couplings)
@@ -208,7 +212,10 @@ class IsingGatesPrior(nn.Module):
         return float(self.logits.detach().double().sigmoid().mean())
 
     def forward(self) -> IsingGates:
-        return IsingGates(self.logits, self.starts, self.columns, self.values, validate_args=False)
+        return IsingGates(self.logits, self.starts, self.columns, self.values)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, couplings={self.couplings.num_edges}"
+
+
+stack_like.register(IsingGatesPrior, refuse_replicas)

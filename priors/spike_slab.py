@@ -5,7 +5,13 @@ from jaxtyping import Float
 from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
-from torch.distributions import Distribution, constraints, kl_divergence, register_kl
+from torch.distributions import (
+    Distribution,
+    Independent,
+    constraints,
+    kl_divergence,
+    register_kl,
+)
 
 from priors.errors import ConfigError
 
@@ -33,7 +39,8 @@ class SpikeSlab(TorchDistribution):
         slab: Amplitudes, ``Independent`` of event shape ``(K,)``, on positive numbers.
 
     Raises:
-        ConfigError: ``spike.shape`` if the two are not of as many latents.
+        ConfigError: ``spike.shape`` if the two are not of as many latents, or the amplitudes not
+            independent.
 
     Example:
         >>> from priors.truncated_normal import TruncatedNormal
@@ -60,13 +67,20 @@ class SpikeSlab(TorchDistribution):
                 f"{tuple(gates.event_shape)} and {tuple(slab.event_shape)}, expected (K,) twice.",
                 code="spike.shape",
             )
+        if not isinstance(slab, Independent):
+            raise ConfigError(
+                f"amplitudes are independent, a density per latent: got {type(slab).__name__}, "
+                "expected Independent(…, 1), as TruncatedNormalPrior(…)() is.",
+                code="spike.shape",
+            )
         batch = torch.broadcast_shapes(gates.batch_shape, slab.batch_shape)
         self.gates, self.slab = gates.expand(batch), slab.expand(batch)
         super().__init__(batch, gates.event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape, _instance=None) -> "SpikeSlab":
         shape = Size(batch_shape)
-        return SpikeSlab(self.gates.expand(shape), self.slab.expand(shape), validate_args=False)
+        parts = self.gates.expand(shape), self.slab.expand(shape)
+        return SpikeSlab(*parts, validate_args=self._validate_args)
 
     @property
     def has_rsample(self) -> bool:
@@ -114,7 +128,8 @@ class SpikeSlabPrior(nn.Module):
             :class:`priors.HalfNormalPrior` or :class:`priors.ExponentialPrior`.
 
     Raises:
-        ConfigError: ``spike.shape`` if the two are not of as many latents.
+        ConfigError: ``spike.shape`` if the two are not of as many latents, or the amplitudes not
+            independent.
 
     Example:
         >>> from priors import BernoulliPrior, HalfNormalPrior
@@ -138,15 +153,19 @@ class SpikeSlabPrior(nn.Module):
         return self.slab.dim
 
     def forward(self) -> SpikeSlab:
-        return SpikeSlab(self.gates(), self.slab(), validate_args=False)
+        return SpikeSlab(self.gates(), self.slab())
 
 
 @register_kl(SpikeSlab, SpikeSlab)
 def _kl_spike_slab(q: SpikeSlab, p: SpikeSlab) -> Tensor:
     sizes = kl_divergence(q.slab.base_dist, p.slab.base_dist)
-    return kl_divergence(q.gates, p.gates) + (q.probability * sizes).sum(-1)
+    batch = torch.broadcast_shapes(q.batch_shape, p.batch_shape)  # torch's own KL does not
+    gates = kl_divergence(q.gates.expand(batch), p.gates.expand(batch))
+    return gates + (q.probability * sizes).sum(-1)
 
 
-@register_kl(dist.Delta, SpikeSlab)
-def _kl_point(q: dist.Delta, p: SpikeSlab) -> Tensor:
-    return -p.log_prob(q.v)
+@register_kl(Independent, SpikeSlab)
+def _kl_point(q: Independent, p: SpikeSlab) -> Tensor:
+    if not isinstance(q.base_dist, dist.Delta):  # a density has no KL from a point mass at zero
+        raise NotImplementedError
+    return -p.log_prob(q.base_dist.v)

@@ -1,13 +1,16 @@
 """Gates on a forest: a child fires only where its parent does, and siblings may exclude."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Size, Tensor, nn
 
+from priors._prior import check_dim, register
 from priors.errors import ConfigError
-from priors.gates import AbstractGates
+from priors.gates import AbstractGates, refuse_replicas
+from priors.replicas import stack_like
 
 
 class TreeGates(AbstractGates):
@@ -52,14 +55,19 @@ class TreeGates(AbstractGates):
 
     def expand(self, batch_shape, _instance=None) -> "TreeGates":
         return TreeGates(
-            self.parents, self.logits, self.leak, self.exclusion, Size(batch_shape), False
+            *(self.parents, self.logits, self.leak, self.exclusion),
+            Size(batch_shape),
+            self._validate_args,
         )
 
     def _parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log-odds and ``log P(off)`` of each latent, its parent on, then off; of a root alike."""
         on = self.logits
-        leaking = torch.where(self.parents < 0, on, (on.sigmoid() * self.leak).logit())
         softplus = nn.functional.softplus
+        # The log-odds of ε σ(on), which would round to 1 for likely children.
+        beyond = math.log1p(-self.leak) if self.leak < 1 else -math.inf
+        leaking = on + math.log(self.leak) - softplus(on + beyond)
+        leaking = torch.where(self.parents < 0, on, leaking)
         return on, -softplus(on), leaking, -softplus(leaking)
 
     def _of_parent(self, gates: Tensor) -> Tensor:
@@ -69,9 +77,8 @@ class TreeGates(AbstractGates):
 
     def _per_parent(self, values: Float[Tensor, "*rows K"]) -> Float[Tensor, "*rows K"]:
         """The sum over each latent's children."""
-        children = (self.parents >= 0).nonzero().squeeze(-1)
-        out = torch.zeros_like(values)
-        return out.index_add(-1, self.parents[children], values.index_select(-1, children))
+        of_children = torch.where(self.parents < 0, 0.0, values)
+        return torch.zeros_like(values).index_add(-1, self.parents.clamp(min=0), of_children)
 
     def _siblings(self, gates: Float[Tensor, "*rows K"]) -> Float[Tensor, "*rows K"]:
         """The sum of the gates of each latent's siblings; of a root 0."""
@@ -107,16 +114,18 @@ class TreeGates(AbstractGates):
     @torch.no_grad()
     def sample(self, sample_shape=Size()) -> Tensor:
         """Parents first; exact without exclusion, with it an elder sibling lowers the odds."""
-        shape = self._extended_shape(sample_shape)
-        gates, on, leaking = self.logits.new_zeros(shape), self.logits, self._parts()[2]
+        shape, parents = self._extended_shape(sample_shape), self.parents.tolist()
+        on, _, leaking, _ = self._parts()
+        gates = self.logits.new_zeros(shape)
+        elders = torch.zeros_like(gates)  # of each latent, how many of its children fire so far
         for k in _parents_first(self.parents):
-            parent = int(self.parents[k])
             odds = on[k].expand(shape[:-1])
-            if parent >= 0:
-                elder = self._siblings(gates)[..., k]
+            if (parent := parents[k]) >= 0:
                 odds = torch.where(gates[..., parent] > 0, on[k], leaking[k])
-                odds = odds - self.exclusion * elder
+                odds = odds - self.exclusion * elders[..., parent]
             gates[..., k] = torch.bernoulli(odds.sigmoid())
+            if parent >= 0:
+                elders[..., parent] += gates[..., k]
         return gates
 
 
@@ -132,16 +141,17 @@ class TreeGatesPrior(nn.Module):
     r"""Gates on a forest over the latents: parents gate children.
 
     Args:
-        parents: The parent of each latent, -1 for a root; from a first run, e.g. by
-            :func:`vsae.metrics.infer_parents`, or known.
+        parents: The parent of each latent ``(K,)``, integers, -1 for a root; known, or from a
+            first run, e.g. by :func:`vsae.metrics.infer_parents`.
         rate: Of a root, and of a child given its parent, to begin with.
         leak: :math:`ε`: how much of its rate a child keeps where its parent is off.
         exclusion: :math:`κ`, nats by which two siblings that both fire are less likely.
         learnable: Whether the logits are trained by gradients.
 
     Raises:
-        ConfigError: ``prior.bad_rate``; ``gates.tree`` for a parent that is no latent, or above
-            itself; ``gates.setting`` unless ``0 < leak <= 1`` and ``exclusion >= 0``.
+        ConfigError: ``prior.bad_dim`` for no latents; ``prior.bad_rate``; ``gates.tree`` for a
+            parent that is no latent, or above itself; ``gates.setting`` unless ``0 < leak <= 1``
+            and ``exclusion >= 0``.
 
     Example:
         >>> TreeGatesPrior([-1, 0, 0], rate=0.1).dim
@@ -156,7 +166,7 @@ class TreeGatesPrior(nn.Module):
 
     def __init__(
         self,
-        parents: Sequence[int] | Int[Tensor, " K"],
+        parents: Sequence[int] | Tensor,
         *,
         rate: float = 0.01,
         leak: float = 0.01,
@@ -164,7 +174,8 @@ class TreeGatesPrior(nn.Module):
         learnable: bool = False,
     ) -> None:
         super().__init__()
-        found = torch.as_tensor(parents, dtype=torch.int64).clone()
+        found = torch.as_tensor(parents).clone()
+        self.dim, self.learnable = check_dim(found.numel()), learnable
         if not 0 < rate < 1:
             raise ConfigError(
                 f"a rate is a probability of being active: got {rate!r}, expected 0 < rate < 1.",
@@ -176,26 +187,23 @@ class TreeGatesPrior(nn.Module):
                 f"a leak is in (0, 1] and an exclusion at least 0: got {leak=}, {exclusion=}.",
                 code="gates.setting",
             )
-        if found.dim() != 1 or bool(((found < -1) | (found >= len(found))).any()):
+        whole = found.dim() == 1 and found.dtype in (torch.int32, torch.int64)
+        if not whole or bool(((found < -1) | (found >= len(found))).any()):
             raise ConfigError(
                 f"parents are latents, or -1 for a root: got {found.tolist()}.", code="gates.tree"
             )
         if len(_parents_first(found)) != len(found):
             raise ConfigError("latents are above themselves: expected a forest.", code="gates.tree")
-        self.dim, self.learnable = len(found), learnable
         self.leak, self.exclusion = float(leak), float(exclusion)
-        self.register_buffer("parents", found)
+        self.register_buffer("parents", found.long())
         logits = torch.full((self.dim,), float(torch.tensor(rate, dtype=torch.float64).logit()))
-        if learnable:
-            self.logits = nn.Parameter(logits)
-        else:
-            self.register_buffer("logits", logits)
+        register(self, "logits", logits, learnable=learnable)
 
     @torch.no_grad()
     def match(self, rate: Tensor) -> None:
-        """Set the rates from marginal ones ``(K,)``: of a child, relative to its parent's.
+        """Set the rates from marginal ones ``(K,)``, so that :attr:`TreeGates.mean` is these.
 
-        What a child fires without its parent is the leak's; at least as much is left to it.
+        A child that fires more often than its parent lets it is given the odds .99.
         """
         above = torch.where(self.parents < 0, 1.0, rate[self.parents.clamp(min=0)])
         given = rate / (above + (1 - above) * self.leak)
@@ -207,7 +215,10 @@ class TreeGatesPrior(nn.Module):
         return float(self.logits.detach().double().sigmoid().mean())
 
     def forward(self) -> TreeGates:
-        return TreeGates(self.parents, self.logits, self.leak, self.exclusion, validate_args=False)
+        return TreeGates(self.parents, self.logits, self.leak, self.exclusion)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, leak={self.leak}, exclusion={self.exclusion}"
+
+
+stack_like.register(TreeGatesPrior, refuse_replicas)

@@ -1,10 +1,11 @@
 from vsae import metrics as metrics
+from vsae.annealed_exponential import AnnealedExponentialPrior as AnnealedExponentialPrior
 from vsae.annealed_noise import AnnealedNoise as AnnealedNoise
 from vsae.autoencoder import Autoencoder as Autoencoder
 from vsae.biorthogonality import Biorthogonality as Biorthogonality
 from vsae.biorthogonality import FrobeniusBiorthogonality as FrobeniusBiorthogonality
 from vsae.biorthogonality import ShippedBiorthogonality as ShippedBiorthogonality
-from vsae.cofiring import CoFiring as CoFiring
+from vsae.cofiring_gates import CoFiringGatesPrior as CoFiringGatesPrior
 from vsae.coherence import Coherence as Coherence
 from vsae.config import register as register
 from vsae.conversions.released_hierarchical import (

@@ -26,7 +26,7 @@ class AnnealedNoise(Observer):
         length: :math:`T` in updates, at least 1.
 
     Raises:
-        ConfigError: ``prior.bad_start``, ``prior.bad_end``; ``noise.updates`` for no updates.
+        ConfigError: ``prior.bad_start``, ``prior.bad_end``; ``noise.length`` for no updates.
 
     Example:
         >>> noise = AnnealedNoise(1.0, 0.25, length=2)
@@ -40,6 +40,7 @@ class AnnealedNoise(Observer):
     """
 
     updates: Tensor
+    origin: Tensor
 
     def __init__(self, start: float, end: float, *, length: int) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class AnnealedNoise(Observer):
         if length < 1:
             raise ConfigError(
                 f"annealing takes at least one update: got {length}. Use FixedNoise.",
-                code="noise.updates",
+                code="noise.length",
             )
         self.length = int(length)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))

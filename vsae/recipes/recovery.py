@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from priors.amplitudes import ExponentialPrior, TruncatedNormalPrior
+from priors.amplitudes import TruncatedNormalPrior
 from priors.bernoulli import BernoulliPrior
 from priors.spike_slab import SpikeSlabPrior
+from vsae.annealed_exponential import AnnealedExponentialPrior
 from vsae.annealed_noise import AnnealedNoise
 from vsae.autoencoder import Autoencoder
 from vsae.batches import stream
@@ -19,6 +20,7 @@ from vsae.errors import ConfigError
 from vsae.expected_elbo import ExpectedELBO
 from vsae.fitted_spike_slab import FittedSpikeSlabPrior
 from vsae.guides import AmortizedGuide
+from vsae.likelihood import FixedNoise
 from vsae.models.sae import SparseAutoencoder
 from vsae.normalizers import AffineNormalizer
 from vsae.posteriors.fista import FISTAPosterior
@@ -44,19 +46,25 @@ class RecoveryRecipe:
 
     Args:
         l1_rows: Rows of phase 1.
-        slab_rows: Rows of phase 2; 0 to leave it out.
+        slab_rows: Rows of phase 2; 0 to leave it and phase 3 out.
+        final_rows: Rows of phase 3; 0 to leave it out.
         batch_size: Rows per update.
         l1: λ beside ½‖x - x̂‖², at the start and at the end.
         l1_lr: Adam's learning rate of phase 1, constant.
-        l1_coherence: Weight of :class:`vsae.Coherence` beside ½‖x - x̂‖² at the end of phase 1.
+        l1_coherence: Weight of :class:`vsae.Coherence` beside ½‖x - x̂‖² in phase 1.
         l1_iterations: Of FISTA.
         noise: Floors of :class:`vsae.RowNoise` at the start and at the end of phase 2.
         shape: Of :class:`vsae.RowNoise`, per dimension of the activation.
         slab_lr: Learning rate of phase 2, in a straight line to 0 over its last two fifths.
         slab_coherence: Weight of :class:`vsae.Coherence` in phase 2, nats per row.
+        final_noise: Floor of :class:`vsae.RowNoise` in phase 3.
+        final_lr: Learning rate of phase 3, in a straight line to 0 over its last half.
         iterations: Of the mean field.
         damping: Of the mean field.
         spread: Greatest relative deviation of amplitudes.
+        gates: Of the pair after phase 1, the prior of which latents fire: structure that is known
+            (:class:`priors.TreeGatesPrior`, :class:`priors.IsingGatesPrior`) or learned
+            (:class:`vsae.CoFiringGatesPrior`). Independent, with a rate each, if ``None``.
 
     Example:
         >>> x = torch.randn(600, 4).relu()
@@ -68,6 +76,7 @@ class RecoveryRecipe:
 
     l1_rows: int = 80_000
     slab_rows: int = 300_000
+    final_rows: int = 80_000
     batch_size: int = 256
     l1: tuple[float, float] = (1.5, 0.3)
     l1_lr: float = 0.03
@@ -77,10 +86,12 @@ class RecoveryRecipe:
     shape: float = 1.0
     slab_lr: float = 0.01
     slab_coherence: float = 0.1
+    final_noise: float = 0.05
+    final_lr: float = 0.007
     iterations: int = 12
     damping: float = 0.3
     spread: float = 0.15
-    gates: Callable[[int], nn.Module] | None = None
+    gates: Callable[[Autoencoder], nn.Module] | None = None
 
     def train(
         self, x: Float[Tensor, "rows d"], *, latents: int, seed: int = 0, progress: bool = True
@@ -97,35 +108,51 @@ class RecoveryRecipe:
         first = self.l1_phase(x, latents=latents, seed=seed)
         yield first
         if self.slab_rows:
-            yield self.slab_phase(first.autoencoder, x, seed=seed)
+            second = self.slab_phase(first.autoencoder, x, seed=seed)
+            yield second
+            if self.final_rows:
+                yield self.final_phase(second.autoencoder, x, seed=seed)
 
     def l1_phase(self, x: Float[Tensor, "rows d"], *, latents: int, seed: int = 0) -> Run:
         """ℓ1 sparse coding from random data points."""
         steps, normalizer = self._steps(self.l1_rows), AffineNormalizer.fit(x)
         decoder = dictionary_of_rows(normalizer(x), latents, stream(seed, ATOMS))
-        noise = AnnealedNoise(self.l1[0] ** 0.5, self.l1[1] ** 0.5, length=steps)
-        prior = ExponentialPrior(latents)
-        coherence = Coherence(decoder, weight=self.l1_coherence / self.l1[1])
+        noise, (start, end) = FixedNoise(1.0), self.l1
+        prior = AnnealedExponentialPrior(latents, start=start, end=end, length=steps)
+        coherence = Coherence(decoder, weight=self.l1_coherence)
         model = SparseAutoencoder(decoder, prior, noise=noise, dictionary=coherence)
         guide = FISTAPosterior(decoder, prior, noise, iterations=self.l1_iterations)
         pair = Autoencoder(model, AmortizedGuide(guide), normalizer)
         return self._fit(pair, x, steps, self.l1_lr, Constant(), seed)
 
     def slab_phase(self, pair: Autoencoder, x: Float[Tensor, "rows d"], *, seed: int = 0) -> Run:
-        """Spike and slab on the dictionary of an earlier pair, whose codes it starts from."""
+        """Spike and slab on the dictionary of an ℓ1 pair, whose codes it starts from."""
         steps, decoder = self._steps(self.slab_rows), pair.model.decoder
         prior = FittedSpikeSlabPrior(self._first_prior(pair, x), spread=self.spread)
-        noise = RowNoise(
-            AnnealedNoise(*self.noise, length=steps), shape=self.shape * decoder.d_model
-        )
         coherence = Coherence(decoder, weight=self.slab_coherence)
-        model = SparseAutoencoder(decoder, prior, noise=noise, dictionary=coherence)
+        new = self._slab_pair(pair, prior, AnnealedNoise(*self.noise, length=steps), coherence)
+        decay = LinearDecay(start=steps * 3 // 5, end=steps)
+        return self._fit(new, x, steps, self.slab_lr, decay, seed + 1)
+
+    def final_phase(self, pair: Autoencoder, x: Float[Tensor, "rows d"], *, seed: int = 0) -> Run:
+        """The same with every latent's amplitude its own, and no belief about the dictionary."""
+        steps = self._steps(self.final_rows)
+        prior = FittedSpikeSlabPrior(pair.model.prior.prior, spread=self.spread, pooling=0.0)
+        prior.moments.copy_(pair.model.prior.moments)
+        new = self._slab_pair(pair, prior, FixedNoise(self.final_noise), None)
+        decay = LinearDecay(start=steps // 2, end=steps)
+        return self._fit(new, x, steps, self.final_lr, decay, seed + 2)
+
+    def _slab_pair(
+        self, pair: Autoencoder, prior: nn.Module, floor: nn.Module, belief: nn.Module | None
+    ) -> Autoencoder:
+        decoder = pair.model.decoder
+        noise = RowNoise(floor, shape=self.shape * decoder.d_model)
+        model = SparseAutoencoder(decoder, prior, noise=noise, dictionary=belief)
         guide = MeanFieldPosterior(
             decoder, prior, noise, iterations=self.iterations, damping=self.damping
         )
-        new = Autoencoder(model, AmortizedGuide(guide), pair.normalizer)
-        decay = LinearDecay(start=steps * 3 // 5, end=steps)
-        return self._fit(new, x, steps, self.slab_lr, decay, seed + 1)
+        return Autoencoder(model, AmortizedGuide(guide), pair.normalizer)
 
     def _first_prior(self, pair: Autoencoder, x: Tensor) -> SpikeSlabPrior:
         """Rates and amplitudes of codes, without the small ones that ℓ1 leaves."""
@@ -136,7 +163,7 @@ class RecoveryRecipe:
         size = torch.where(fires, codes, 0.0).sum(0) / count
         size = 0.5 * (torch.where(fires.any(0), size, typical) + typical)
         latents = codes.shape[-1]
-        gates = BernoulliPrior(latents, rate=0.01) if self.gates is None else self.gates(latents)
+        gates = BernoulliPrior(latents, rate=0.01) if self.gates is None else self.gates(pair)
         gates.match(fires.float().mean(0).clamp(1e-4, 0.5))
         slab = TruncatedNormalPrior(latents)
         slab.match(size, size**2 * (1 + self.spread**2))
@@ -148,7 +175,7 @@ class RecoveryRecipe:
             x,
             steps=steps,
             batch_size=self.batch_size,
-            optimizer=torch.optim.Adam(pair.parameters(), lr=lr, betas=(0.9, 0.99), fused=True),
+            optimizer=torch.optim.Adam(pair.parameters(), lr=lr, fused=True),
             lr_schedule=schedule,
             elbo=ExpectedELBO(),
             seed=seed,

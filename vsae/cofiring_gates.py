@@ -6,13 +6,13 @@ from torch.distributions import Distribution
 
 from priors.errors import ConfigError
 from priors.graph import Graph
-from priors.ising_gates import IsingGatesPrior
+from priors.ising_gates import IsingGates, IsingGatesPrior
 from vsae.observer import PosteriorObserver
 
 MOST = 8192  # latents: counts of pairs are a dense matrix
 
 
-class CoFiring(PosteriorObserver):
+class CoFiringGatesPrior(PosteriorObserver):
     r"""Couplings of gates from how much more often than by chance two latents fire together.
 
     .. math:: J_{ij} = c\, \mathrm{clip}\Big(\log \frac{n_{ij}\, N}{n_i n_j},\ \pm 3\Big)
@@ -23,21 +23,26 @@ class CoFiring(PosteriorObserver):
     when atoms have become features, and turned into couplings ``every`` so many updates, on the
     host. Pairs that are not significant get none.
 
+    As gates of a :class:`priors.SpikeSlabPrior` it is the :class:`priors.IsingGatesPrior` of its
+    last estimate.
+
     Args:
-        gates: Whose couplings are replaced; shared with the prior.
+        gates: Whose couplings are replaced.
         start: Updates before counting begins; couplings follow ``every`` later.
         every: Updates between two estimates.
         memory: Updates after which a count has faded to 1/e.
         strength: :math:`c`.
         significance: :math:`z`, standard deviations of a count under independence.
+        relabelling: A permutation ``(K,)`` by which couplings are given to other latents than they
+            were estimated for: the control that has as many couplings, but not those.
 
     Raises:
         ConfigError: ``cofiring.setting``; ``cofiring.size`` for more than 8192 latents.
 
     Example:
         >>> gates = IsingGatesPrior(Graph.blocks((1, 1, 1)), rate=0.1)
-        >>> CoFiring(gates, start=100, every=50).gates.couplings.num_edges
-        0
+        >>> CoFiringGatesPrior(gates, start=100)().mean[0].item()
+        0.1...
 
     Source:
         Log-lift is pointwise mutual information, Church & Hanks (1990); as couplings of a sparse
@@ -57,6 +62,7 @@ class CoFiring(PosteriorObserver):
         memory: int = 1000,
         strength: float = 0.7,
         significance: float = 5.0,
+        relabelling: Tensor | None = None,
     ) -> None:
         super().__init__()
         positive = every >= 1 and memory >= 1 and strength > 0 and significance >= 0
@@ -79,7 +85,20 @@ class CoFiring(PosteriorObserver):
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.register_buffer("rows", torch.zeros(()))
         self.register_buffer("counts", torch.zeros(gates.dim, gates.dim))
+        self.relabelling = relabelling
         self._step = 0
+
+    @property
+    def dim(self) -> int:
+        """Number of latents."""
+        return self.gates.dim
+
+    def forward(self) -> IsingGates:
+        return self.gates()
+
+    def match(self, rate: Tensor) -> None:
+        """Set the rates ``(K,)``; see :meth:`priors.IsingGatesPrior.match`."""
+        self.gates.match(rate)
 
     @torch.no_grad()
     def observe_posterior(self, posterior: dict[str, Distribution]) -> None:
@@ -92,13 +111,16 @@ class CoFiring(PosteriorObserver):
         self.counts.mul_(keep).addmm_(fires.mT, fires)
         self.rows.mul_(keep).add_(len(fires))
         if (self._step - self.start) % self.every == 0:
-            self.gates.couple(self.estimate())
+            self.gates.couple(self.couplings())
 
     @torch.no_grad()
-    def estimate(self) -> Graph:
+    def couplings(self) -> Graph:
         """The couplings of the counts so far, as a signed graph."""
+        counts = self.counts
+        if self.relabelling is not None:
+            counts = counts[self.relabelling][:, self.relabelling]
         return lift_graph(
-            self.counts, self.rows, strength=self.strength, significance=self.significance
+            counts, self.rows, strength=self.strength, significance=self.significance
         )
 
     def extra_repr(self) -> str:
