@@ -122,8 +122,8 @@ class IsingGatesPrior(nn.Module):
     .. math:: \log p(g) = \sum_k b_k g_k + \sum_{(i,j)} J_{ij} (g_i - π_i)(g_j - π_j) + \text{const}
 
     A positive weight ties two latents, a negative one lets them exclude each other. Blocks, graphs
-    and learned pairs are all edge lists: see :meth:`blocks`, and :class:`vsae.CoFiringGatesPrior`, which
-    estimates couplings while a model trains.
+    and learned pairs are all edge lists: see :meth:`blocks`, and
+    :class:`vsae.CoFiringGatesPrior`, which estimates couplings while a model trains.
 
     Args:
         couplings: A graph over the latents, signed where weights are negative; nats.

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import Exponential, constraints, register_kl
-from torch.distributions.utils import broadcast_all
+from torch.distributions.utils import broadcast_all, lazy_property
 
 from priors._tail import hazard, log_ndtr, positive_part
 
@@ -51,26 +51,30 @@ class TruncatedNormal(TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
-    @property
+    @lazy_property
     def _ratio(self) -> Tensor:
         return self.loc / self.scale
 
-    @property
+    @lazy_property
     def log_mass(self) -> Tensor:
         """``log Φ(loc/scale)``, of the normal before conditioning."""
         return log_ndtr(self._ratio)
 
+    @lazy_property  # a training step asks for mean, variance and entropy, several times over
+    def _standard(self) -> tuple[Tensor, Tensor, Tensor]:
+        return positive_part(self._ratio, self.log_mass)
+
     @property
     def mean(self) -> Tensor:
-        return moments(self.loc, self.scale, self.log_mass)[0]
+        return self.scale * self._standard[1]
 
     @property
     def variance(self) -> Tensor:
-        return moments(self.loc, self.scale, self.log_mass)[1]
+        return self.scale**2 * self._standard[2]
 
     def entropy(self) -> Tensor:
         ratio, mass = self._ratio, self.log_mass
-        rate, mean, _ = positive_part(ratio, mass)
+        rate, mean, _ = self._standard
         below = ratio < 0
         # log Φ and the square of the ratio cancel in the tail: there from log r = log φ - log Φ.
         tail = 0.5 - 0.5 * ratio * mean - torch.where(below, rate, 1.0).log()
@@ -125,17 +129,19 @@ def _log_quantile(target: Tensor, above: Tensor) -> Tensor:
 
 
 def moments(
-    loc: Float[Tensor, "*shape"], scale: Float[Tensor, "*shape"], log_mass: Float[Tensor, "*shape"]
+    loc: Float[Tensor, "*shape"], scale: Tensor, log_mass: Float[Tensor, "*shape"]
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Mean and variance, given ``log Φ(loc/scale)``, accurate in the tail too."""
+    """Mean and variance, given ``log Φ(loc/scale)``, accurate in the tail too.
+
+    The scale may be that of all rows, ``(K,)``, or of a row's latents, ``(*rows, 1)``.
+    """
     _, mean, variance = positive_part(loc / scale, log_mass)
     return scale * mean, scale**2 * variance
 
 
 @register_kl(TruncatedNormal, TruncatedNormal)
 def _kl_truncated(q: TruncatedNormal, p: TruncatedNormal) -> Tensor:
-    mean, variance = moments(q.loc, q.scale, q.log_mass)
-    square = (variance + (mean - p.loc) ** 2) / p.scale**2
+    square = (q.variance + (q.mean - p.loc) ** 2) / p.scale**2
     cross = 0.5 * square + p.scale.log() + LOG_SQRT_TAU + p.log_mass
     return cross - q.entropy()
 

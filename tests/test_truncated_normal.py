@@ -136,6 +136,15 @@ def test_density_and_moments_by_quadrature(ratio):
     assert q.entropy().item() == pytest.approx(entropy, abs=1e-11)
 
 
+def test_moments_of_rows_that_share_scales():
+    loc = torch.randn(5, 3)
+    for scale in (torch.rand(3) + 0.1, torch.rand(5, 1) + 0.1, torch.tensor(0.3)):
+        every = scale.expand(5, 3)
+        q = TruncatedNormal(loc, every)
+        found = moments(loc, scale, log_ndtr(loc / scale))
+        torch.testing.assert_close(found, (q.mean, q.variance))
+
+
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_draws_quantiles_and_probabilities_agree(ratio):
     scale = 0.37

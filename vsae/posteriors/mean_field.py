@@ -1,5 +1,6 @@
 """Mean-field inference under spike and slab: the guide that iterates instead of guessing."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -8,12 +9,11 @@ from pyro import distributions as dist
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priors._tail import log_ndtr
 from priors.errors import ConfigError
 from priors.gates import gate_field
-from priors.half_line import HalfLine, half_line, log_integral
+from priors.half_line import HalfLine, half_line
 from priors.spike_slab import SpikeSlab
-from priors.truncated_normal import TruncatedNormal, moments
+from priors.truncated_normal import LOG_SQRT_TAU, TruncatedNormal
 from vsae.posteriors.fista import check_iterations
 from vsae.row_noise import fitted_noise
 
@@ -24,17 +24,19 @@ class Belief(NamedTuple):
     Args:
         logits: Log-odds of every gate, (B, K).
         loc: Of the normal whose positive part is the amplitude, (B, K).
-        scale: Of the same, (B, K) or (B, 1).
-        mean: The expected code, (B, K).
-        variance: The variance of the code, (B, K).
+        scale: Of the same; broadcasts to (B, K).
+        rate: Probability of every gate, (B, K).
+        code: The expected code, (B, K).
+        spread: The sum of the variances of a row's codes, (B,).
         noise: Of each row (B, 1), or of all ().
     """
 
     logits: Tensor
     loc: Tensor
     scale: Tensor
-    mean: Tensor
-    variance: Tensor
+    rate: Tensor
+    code: Tensor
+    spread: Tensor
     noise: Tensor
 
 
@@ -119,33 +121,32 @@ class MeanFieldPosterior(nn.Module):
             return as_sites(self.infer(x))
 
     def infer(self, x: Float[Tensor, "*rows d"]) -> Belief:
-        """The belief after all iterations, from the prior's empty code."""
+        """The belief after all iterations, from the empty code."""
         zeros = x.new_zeros(*x.shape[:-1], self.latents)
-        return self.refine(x, zeros, zeros, zeros, self.iterations)
+        return self.refine(x, zeros, zeros, x.new_zeros(x.shape[:-1]), self.iterations)
 
     def refine(
         self,
         x: Float[Tensor, "*rows d"],
         code: Float[Tensor, "*rows K"],
         gates: Float[Tensor, "*rows K"],
-        variance: Float[Tensor, "*rows K"],
+        spread: Float[Tensor, "*rows"],
         iterations: int,
     ) -> Belief:
-        """The belief some iterations after an expected code, its gates and its variance."""
+        """The belief some iterations after an expected code, gates and total variance of rows."""
         prior, noise = self.prior(), self.noise()
-        slab = half_line(prior.slab.base_dist)
+        slab, share = half_line(prior.slab.base_dist), self.damping
         atoms, bias = self.decoder.W_dec, self.decoder.b_dec
         target = x if bias is None else x - bias
         for left in range(iterations, 0, -1):
             residual = target - code @ atoms
-            square = residual.square().sum(-1) + variance.sum(-1)
-            scale = _row_noise(noise, square, x.shape[-1])
-            belief, rate = _update(code + residual @ atoms.mT, scale, slab, prior, gates)
+            sigma = _row_noise(noise, residual.square().sum(-1) + spread, x.shape[-1])
+            pull = code + residual @ atoms.mT
+            belief = _update(pull, sigma, slab, gate_field(prior.gates, gates))
             if left > 1:
-                share = self.damping
-                code = torch.lerp(code, belief.mean, share)
-                gates = torch.lerp(gates, rate, share)
-                variance = torch.lerp(variance, belief.variance, share)
+                code = torch.lerp(code, belief.code, share)
+                gates = torch.lerp(gates, belief.rate, share)
+                spread = torch.lerp(spread, belief.spread, share)
         return belief
 
     def extra_repr(self) -> str:
@@ -200,22 +201,20 @@ def _row_noise(noise: Tensor | Distribution, square: Tensor, d_model: int) -> Te
 
 
 def _update(
-    u: Float[Tensor, "*rows K"],
-    noise: Tensor,
-    slab: HalfLine,
-    prior: SpikeSlab,
-    gates: Float[Tensor, "*rows K"],
-) -> tuple[Belief, Float[Tensor, "*rows K"]]:
+    pull: Float[Tensor, "*rows K"], noise: Tensor, slab: HalfLine, field: Tensor
+) -> Belief:
     """The best gate and amplitude of every latent, the others as they are."""
     sharpness = noise**-2
-    precision, linear = slab.precision + sharpness, slab.linear + sharpness * u
-    scale = precision.rsqrt()
-    loc = linear / precision
-    mass = log_ndtr(loc / scale)
-    evidence = log_integral(linear, precision, mass) - slab.log_normaliser
-    logits = gate_field(prior.gates, gates) + evidence
-    rate = logits.sigmoid()
-    mean, variance = moments(loc, scale, mass)
+    scale = (slab.precision + sharpness).rsqrt()
+    ratio = torch.addcmul(slab.linear, pull, sharpness) * scale
+    # Further below, Φ underflows; the gate of such a latent is off by many nats already.
+    ratio = ratio.clamp(min=-12.0 if ratio.dtype == torch.float32 else -37.0)
+    half, mass = 0.5 * ratio * ratio, 0.5 * torch.erfc(ratio * -math.sqrt(0.5))
+    constant = scale.log() + LOG_SQRT_TAU - slab.log_normaliser
+    logits = half + mass.log() + (constant + field)
+    rate, loc = logits.sigmoid(), ratio * scale
+    hazard = (-half - LOG_SQRT_TAU).exp() / mass
+    mean = torch.addcmul(loc, hazard, scale)
     code = rate * mean
-    spread = rate * (variance + mean * mean) - code * code
-    return Belief(logits, loc, scale, code, spread, noise), rate
+    square = rate * (scale * scale + loc * mean)  # E a² = s² + m E a
+    return Belief(logits, loc, scale, rate, code, (square - code * code).sum(-1), noise)
