@@ -1,4 +1,6 @@
 from vsae import metrics as metrics
+from vsae.amortisation import AmortisationGap as AmortisationGap
+from vsae.amortisation import amortisation_gap as amortisation_gap
 from vsae.annealed_exponential import AnnealedExponentialPrior as AnnealedExponentialPrior
 from vsae.annealed_noise import AnnealedNoise as AnnealedNoise
 from vsae.autoencoder import Autoencoder as Autoencoder
@@ -18,6 +20,9 @@ from vsae.curriculum import Curriculum as Curriculum
 from vsae.dead_latents import DeadLatents as DeadLatents
 from vsae.decoders import FreeDecoder as FreeDecoder
 from vsae.decoders import LinearDecoder as LinearDecoder
+from vsae.distillation import Distilled as Distilled
+from vsae.distillation import distil as distil
+from vsae.distillation import inclusive_kl as inclusive_kl
 from vsae.elbo import ClosedFormELBO as ClosedFormELBO
 from vsae.elbo import FreeBitsELBO as FreeBitsELBO
 from vsae.elbo import scale_latents as scale_latents
@@ -62,6 +67,7 @@ from vsae.posteriors import AbsTopKPosterior as AbsTopKPosterior
 from vsae.posteriors import AuxKPosterior as AuxKPosterior
 from vsae.posteriors import BatchTopKPosterior as BatchTopKPosterior
 from vsae.posteriors import FISTAPosterior as FISTAPosterior
+from vsae.posteriors import FittedNoisePosterior as FittedNoisePosterior
 from vsae.posteriors import FixedVarianceGaussianPosterior as FixedVarianceGaussianPosterior
 from vsae.posteriors import FullGaussianPosterior as FullGaussianPosterior
 from vsae.posteriors import GatedPosterior as GatedPosterior
@@ -72,9 +78,12 @@ from vsae.posteriors import JumpReLUPosterior as JumpReLUPosterior
 from vsae.posteriors import MatchingPursuitPosterior as MatchingPursuitPosterior
 from vsae.posteriors import MeanFieldPosterior as MeanFieldPosterior
 from vsae.posteriors import PointPosterior as PointPosterior
+from vsae.posteriors import RefinedMeanFieldPosterior as RefinedMeanFieldPosterior
+from vsae.posteriors import RelaxedFISTAPosterior as RelaxedFISTAPosterior
 from vsae.posteriors import ReLUPosterior as ReLUPosterior
 from vsae.posteriors import RoutedLosersPosterior as RoutedLosersPosterior
 from vsae.posteriors import RoutedPosterior as RoutedPosterior
+from vsae.posteriors import SpikeSlabPosterior as SpikeSlabPosterior
 from vsae.posteriors import SwitchPosterior as SwitchPosterior
 from vsae.posteriors import TieredPosterior as TieredPosterior
 from vsae.posteriors import TopKPosterior as TopKPosterior
@@ -100,6 +109,7 @@ from vsae.presets import variational_autoencoder as variational_autoencoder
 from vsae.presets import variational_topk_autoencoder as variational_topk_autoencoder
 from vsae.presets import with_auxk as with_auxk
 from vsae.recipes.recovery import RecoveryRecipe as RecoveryRecipe
+from vsae.recipes.sparse_coding import SparseCodingRecipe as SparseCodingRecipe
 from vsae.resampling import never_active as never_active
 from vsae.resampling import resample as resample
 from vsae.row_noise import RowNoise as RowNoise
@@ -109,6 +119,7 @@ from vsae.schedules import CubicWarmup as CubicWarmup
 from vsae.schedules import LinearDecay as LinearDecay
 from vsae.schedules import LinearWarmup as LinearWarmup
 from vsae.sparse_code import SparseCode as SparseCode
+from vsae.targeted_exponential import TargetedExponentialPrior as TargetedExponentialPrior
 from vsae.tiered_encoder import TieredEncoder as TieredEncoder
 from vsae.training import fit as fit
 from vsae.whitening import WhiteningNormalizer as WhiteningNormalizer

@@ -58,7 +58,7 @@ class Autoencoder(nn.Module):
 
     def posterior(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
         """``{site: q(site | x)}``, over latents in normalised units."""
-        with self._evaluating():
+        with self.evaluating():
             return self.guide.posterior(self.normalizer(self.check(x)))
 
     def code(self, x: Float[Tensor, "*rows d"]) -> Tensor | SparseCode:
@@ -89,7 +89,7 @@ class Autoencoder(nn.Module):
         """
         check_finite(x)
         x = self.normalizer(self.check(x))
-        with self._evaluating():
+        with self.evaluating():
             terms = ClosedFormELBO().site_terms(self.model, self.guide, x)
         loss = sum(per_row(terms, x.shape[-2]).values())
         return self.normalizer.log_jacobian(x.shape[-1]) - loss
@@ -139,7 +139,8 @@ class Autoencoder(nn.Module):
         return [m for m in self.modules() if isinstance(m, Observer)]
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode inside, whatever mode each module is in; as it was outside."""
         training = [module for module in self.modules() if module.training]
         for module in training:
             module.training = False

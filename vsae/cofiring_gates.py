@@ -119,9 +119,7 @@ class CoFiringGatesPrior(PosteriorObserver):
         counts = self.counts
         if self.relabelling is not None:
             counts = counts[self.relabelling][:, self.relabelling]
-        return lift_graph(
-            counts, self.rows, strength=self.strength, significance=self.significance
-        )
+        return lift_graph(counts, self.rows, strength=self.strength, significance=self.significance)
 
     def extra_repr(self) -> str:
         return f"start={self.start}, every={self.every}, strength={self.strength}"

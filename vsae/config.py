@@ -166,6 +166,7 @@ def _register_vsae() -> None:
     register(vsae.FixedNoise, "scale")
     register(vsae.LearnedNoise, "scale", "floor")
     register(vsae.AnnealedExponentialPrior, "dim", "start", "end", "length")
+    register(vsae.TargetedExponentialPrior, "dim", "target", "start", "rate")
     register(vsae.AnnealedNoise, "start", "end", "length")
     register(vsae.RowNoise, "floor", "shape")
     register(vsae.Coherence, "decoder", "weight", "threshold", "anchors")
@@ -208,8 +209,12 @@ def _register_posteriors() -> None:
     iterated = ("decoder", "prior", "noise", "iterations")
     for posterior in (vsae.FISTAPosterior, vsae.UnrolledFISTAPosterior):
         register(posterior, *iterated)
+    register(vsae.RelaxedFISTAPosterior, *iterated, "k")
     for posterior in (vsae.MeanFieldPosterior, vsae.UnrolledMeanFieldPosterior):
         register(posterior, *iterated, "damping")
+    register(vsae.RefinedMeanFieldPosterior, "start", "iterative", "iterations")
+    register(vsae.FittedNoisePosterior, "posterior", "decoder", "noise")
+    register(vsae.SpikeSlabPosterior, "encoder", "floor")
     for posterior in (vsae.TopKPosterior, vsae.AbsTopKPosterior):
         register(posterior, "encoder", "k")
     register(vsae.BatchTopKPosterior, "encoder", "k", "width")

@@ -5,6 +5,7 @@ from vsae.posteriors.auxk import AuxKPosterior as AuxKPosterior
 from vsae.posteriors.batch_topk import BatchTopKPosterior as BatchTopKPosterior
 from vsae.posteriors.fista import FISTAPosterior as FISTAPosterior
 from vsae.posteriors.fista import UnrolledFISTAPosterior as UnrolledFISTAPosterior
+from vsae.posteriors.fitted_noise import FittedNoisePosterior as FittedNoisePosterior
 from vsae.posteriors.fixed_variance import (
     FixedVarianceGaussianPosterior as FixedVarianceGaussianPosterior,
 )
@@ -20,8 +21,11 @@ from vsae.posteriors.mean_field import UnrolledMeanFieldPosterior as UnrolledMea
 from vsae.posteriors.point import PointPosterior as PointPosterior
 from vsae.posteriors.point import ReLUPosterior as ReLUPosterior
 from vsae.posteriors.point import point as point
+from vsae.posteriors.refined import RefinedMeanFieldPosterior as RefinedMeanFieldPosterior
+from vsae.posteriors.relaxed_fista import RelaxedFISTAPosterior as RelaxedFISTAPosterior
 from vsae.posteriors.routed import RoutedPosterior as RoutedPosterior
 from vsae.posteriors.routed_losers import RoutedLosersPosterior as RoutedLosersPosterior
+from vsae.posteriors.spike_slab import SpikeSlabPosterior as SpikeSlabPosterior
 from vsae.posteriors.switch import SwitchPosterior as SwitchPosterior
 from vsae.posteriors.tiered import TieredPosterior as TieredPosterior
 from vsae.posteriors.topk import TopKPosterior as TopKPosterior

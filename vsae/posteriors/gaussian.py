@@ -31,7 +31,7 @@ class GaussianPosterior(nn.Module):
 
     def __init__(self, encoder: nn.Module, *, floor: float = 1e-4) -> None:
         super().__init__()
-        _check_floor(floor)
+        check_floor(floor)
         if encoder.outputs % 2:
             raise ConfigError(
                 f"a Gaussian posterior needs an encoder with 2K outputs: got {encoder.outputs}.",
@@ -61,7 +61,7 @@ class FullGaussianPosterior(nn.Module):
 
     def __init__(self, encoder: nn.Module, latents: int, *, floor: float = 1e-4) -> None:
         super().__init__()
-        _check_floor(floor)
+        check_floor(floor)
         expected = 2 * latents + latents * (latents - 1) // 2
         if encoder.outputs != expected:
             raise ConfigError(
@@ -79,7 +79,7 @@ class FullGaussianPosterior(nn.Module):
         return {"z": dist.MultivariateNormal(loc, scale_tril=factor)}
 
 
-def _check_floor(floor: float) -> None:
+def check_floor(floor: float) -> None:
     if not floor > 0:
         raise ConfigError(
             f"the least standard deviation must be positive: got {floor}.", code="posterior.floor"

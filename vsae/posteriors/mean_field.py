@@ -200,9 +200,7 @@ def _row_noise(noise: Tensor | Distribution, square: Tensor, d_model: int) -> Te
     return noise
 
 
-def _update(
-    pull: Float[Tensor, "*rows K"], noise: Tensor, slab: HalfLine, field: Tensor
-) -> Belief:
+def _update(pull: Float[Tensor, "*rows K"], noise: Tensor, slab: HalfLine, field: Tensor) -> Belief:
     """The best gate and amplitude of every latent, the others as they are."""
     sharpness = noise**-2
     scale = (slab.precision + sharpness).rsqrt()

@@ -75,7 +75,7 @@ class RecoveryRecipe:
     """
 
     l1_rows: int = 80_000
-    slab_rows: int = 300_000
+    slab_rows: int = 600_000
     final_rows: int = 80_000
     batch_size: int = 256
     l1: tuple[float, float] = (1.5, 0.3)
@@ -83,9 +83,9 @@ class RecoveryRecipe:
     l1_coherence: float = 0.01
     l1_iterations: int = 20
     noise: tuple[float, float] = (0.15, 0.03)
-    shape: float = 1.0
+    shape: float = 0.5
     slab_lr: float = 0.01
-    slab_coherence: float = 0.1
+    slab_coherence: float = 0.5
     final_noise: float = 0.05
     final_lr: float = 0.007
     iterations: int = 12
@@ -115,7 +115,7 @@ class RecoveryRecipe:
 
     def l1_phase(self, x: Float[Tensor, "rows d"], *, latents: int, seed: int = 0) -> Run:
         """ℓ1 sparse coding from random data points."""
-        steps, normalizer = self._steps(self.l1_rows), AffineNormalizer.fit(x)
+        steps, normalizer = updates(self.l1_rows, self.batch_size), AffineNormalizer.fit(x)
         decoder = dictionary_of_rows(normalizer(x), latents, stream(seed, ATOMS))
         noise, (start, end) = FixedNoise(1.0), self.l1
         prior = AnnealedExponentialPrior(latents, start=start, end=end, length=steps)
@@ -127,7 +127,7 @@ class RecoveryRecipe:
 
     def slab_phase(self, pair: Autoencoder, x: Float[Tensor, "rows d"], *, seed: int = 0) -> Run:
         """Spike and slab on the dictionary of an ℓ1 pair, whose codes it starts from."""
-        steps, decoder = self._steps(self.slab_rows), pair.model.decoder
+        steps, decoder = updates(self.slab_rows, self.batch_size), pair.model.decoder
         prior = FittedSpikeSlabPrior(self._first_prior(pair, x), spread=self.spread)
         coherence = Coherence(decoder, weight=self.slab_coherence)
         new = self._slab_pair(pair, prior, AnnealedNoise(*self.noise, length=steps), coherence)
@@ -136,7 +136,7 @@ class RecoveryRecipe:
 
     def final_phase(self, pair: Autoencoder, x: Float[Tensor, "rows d"], *, seed: int = 0) -> Run:
         """The same with every latent's amplitude its own, and no belief about the dictionary."""
-        steps = self._steps(self.final_rows)
+        steps = updates(self.final_rows, self.batch_size)
         prior = FittedSpikeSlabPrior(pair.model.prior.prior, spread=self.spread, pooling=0.0)
         prior.moments.copy_(pair.model.prior.moments)
         new = self._slab_pair(pair, prior, FixedNoise(self.final_noise), None)
@@ -175,20 +175,25 @@ class RecoveryRecipe:
             x,
             steps=steps,
             batch_size=self.batch_size,
-            optimizer=torch.optim.Adam(pair.parameters(), lr=lr, fused=True),
+            lr=lr,
             lr_schedule=schedule,
             elbo=ExpectedELBO(),
             seed=seed,
         )
 
-    def _steps(self, rows: int) -> int:
-        if rows < self.batch_size:
-            raise ConfigError(
-                f"a phase has at least one update: got {rows} rows, expected {self.batch_size} or "
-                "more.",
-                code="recipe.rows",
-            )
-        return rows // self.batch_size
+
+def updates(rows: int, batch_size: int) -> int:
+    """The updates that so many rows are.
+
+    Raises:
+        ConfigError: ``recipe.rows`` for less than one.
+    """
+    if rows < batch_size:
+        raise ConfigError(
+            f"a phase has at least one update: got {rows} rows, expected {batch_size} or more.",
+            code="recipe.rows",
+        )
+    return rows // batch_size
 
 
 def dictionary_of_rows(
