@@ -128,17 +128,6 @@ def _log_quantile(target: Tensor, above: Tensor) -> Tensor:
     return torch.minimum(y, above)
 
 
-def moments(
-    loc: Float[Tensor, "*shape"], scale: Tensor, log_mass: Float[Tensor, "*shape"]
-) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Mean and variance, given ``log Φ(loc/scale)``, accurate in the tail too.
-
-    The scale may be that of all rows, ``(K,)``, or of a row's latents, ``(*rows, 1)``.
-    """
-    _, mean, variance = positive_part(loc / scale, log_mass)
-    return scale * mean, scale**2 * variance
-
-
 @register_kl(TruncatedNormal, TruncatedNormal)
 def _kl_truncated(q: TruncatedNormal, p: TruncatedNormal) -> Tensor:
     square = (q.variance + (q.mean - p.loc) ** 2) / p.scale**2

@@ -182,8 +182,8 @@ def test_pathwise_only_where_the_gates_are_fixed():
     fixed, n = SpikeSlab(posterior().gates, slab), 40_000
     assert fixed.has_rsample
     z = fixed.rsample((n,))
-    draws = torch.autograd.grad(z.sum(), loc)[0] / n
-    expected = torch.autograd.grad(fixed.mean.sum(), loc)[0]
+    draws = torch.autograd.grad(z.sum(), loc, retain_graph=True)[0] / n
+    expected = torch.autograd.grad(fixed.mean.sum(), loc, retain_graph=True)[0]
     # Each draw's share is between 0 and 1: the deviation of the mean is at most ½ / √n.
     assert ((draws - expected).abs() < 5 * 0.5 / n**0.5).all()
     logits = torch.zeros(K, requires_grad=True)
@@ -237,10 +237,14 @@ def test_elbo_of_a_fixed_posterior(gates):
             pyro.sample("z", q)
 
     for elbo in (Trace_ELBO(), TraceMeanField_ELBO()):
-        losses = torch.tensor([elbo.loss(model, guide) for _ in range(300)])
+        losses = torch.tensor([elbo.loss(model, guide) for _ in range(200)])
         assert abs(losses.mean() - expected) < 5 * losses.std() / len(losses) ** 0.5
-    # Of the closed-form one only the likelihood is drawn.
-    assert losses.std() < torch.tensor([Trace_ELBO().loss(model, guide) for _ in range(300)]).std()
+    # Of the closed form only the likelihood is drawn.
+    torch.manual_seed(5)
+    found = TraceMeanField_ELBO().loss(model, guide)
+    torch.manual_seed(5)
+    known = dist.Normal(q.rsample() @ atoms, noise).log_prob(x).sum()
+    assert found == pytest.approx((kl_divergence(q, prior()).sum() - known).item(), rel=1e-10)
 
 
 def test_score_function_gradient_of_the_gates():
@@ -279,8 +283,8 @@ def test_predictive():
             return pyro.sample("z", prior())
 
     with torch.no_grad():
-        z = Predictive(model, num_samples=3000)()["z"]
-    assert z.shape == (3000, 4, K)
+        z = Predictive(model, num_samples=1000)()["z"]
+    assert z.shape == (1000, 4, K)
     n = z[..., 0].numel()
     mean, variance = z.flatten(0, 1).mean(0), z.flatten(0, 1).var(0)
     assert ((mean - prior().mean).abs() < 5 * (variance / n).sqrt()).all()

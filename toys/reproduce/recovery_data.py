@@ -20,6 +20,7 @@ from vsae.normalizers import AffineNormalizer
 ROWS, HELD_OUT, OTHERS = (1_000_000 * n for n in (11, 12, 13))  # random streams
 CHUNK = 16_384  # rows drawn at once: their codes are not kept
 SAMPLE = 32_768  # rows of codes of which correlations are taken
+WATCHED = 2048  # held-out rows that are looked at during training
 FLOOR = 0.05  # the least eigenvalue of an estimated correlation
 
 
@@ -58,6 +59,14 @@ class Problem:
         self.truth: AbstractTruth = Directions(self.toy.dictionary, codes)
         if isinstance(self.toy, SubspaceToy):
             self.truth = Subspaces(self.toy, codes)
+
+    @cached_property
+    def watched(self) -> tuple[AbstractTruth, Float[Tensor, "rows d"]]:
+        """The truth of the first held-out rows, and these: for looks during training."""
+        rows = slice(0, WATCHED)
+        if isinstance(self.toy, SubspaceToy):
+            return self.truth, self.test
+        return Directions(self.toy.dictionary, self.truth.strengths[rows]), self.test[rows]
 
     @property
     def d_model(self) -> int:

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from toys.synth_subspaces import SubspaceToy
 from vsae import metrics
+from vsae.metrics.recovery import Classification
 
 NEAR = 0.9  # the cosine from which a feature counts as recovered
 
@@ -37,7 +38,7 @@ class AbstractTruth(ABC):
     @abstractmethod
     def classification(
         self, atoms: Float[Tensor, "K d"], codes: Float[Tensor, "rows K"]
-    ) -> metrics.Classification:
+    ) -> Classification:
         """Latents as classifiers of the feature that each is most like."""
 
     def share(self, atoms: Float[Tensor, "K d"]) -> float:
@@ -72,7 +73,7 @@ class Directions(AbstractTruth):
     def uniqueness(self, atoms: Tensor) -> float:
         return metrics.uniqueness(atoms, self.dictionary)
 
-    def classification(self, atoms: Tensor, codes: Tensor) -> metrics.Classification:
+    def classification(self, atoms: Tensor, codes: Tensor) -> Classification:
         return metrics.latent_f1(atoms, self.dictionary, codes, self.strengths)
 
 
@@ -100,7 +101,7 @@ class Subspaces(AbstractTruth):
     def uniqueness(self, atoms: Tensor) -> float:
         return len(self.cosines(atoms).argmax(-1).unique()) / len(atoms)
 
-    def classification(self, atoms: Tensor, codes: Tensor) -> metrics.Classification:
+    def classification(self, atoms: Tensor, codes: Tensor) -> Classification:
         best = self.cosines(atoms).argmax(-1)
         concepts = torch.eye(self.strengths.shape[1], dtype=codes.dtype)
         return metrics.latent_f1(concepts[best], concepts, codes, self.strengths)

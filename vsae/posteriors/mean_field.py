@@ -1,6 +1,7 @@
 """Mean-field inference under spike and slab: the guide that iterates instead of guessing."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from pyro import distributions as dist
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from priors._tail import log_ndtr, positive_part
 from priors.errors import ConfigError
 from priors.gates import gate_field
 from priors.half_line import HalfLine, half_line
@@ -16,6 +18,8 @@ from priors.spike_slab import SpikeSlab
 from priors.truncated_normal import LOG_SQRT_TAU, TruncatedNormal
 from vsae.posteriors.fista import check_iterations
 from vsae.row_noise import fitted_noise
+
+Tail = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Belief(NamedTuple):
@@ -142,7 +146,8 @@ class MeanFieldPosterior(nn.Module):
             residual = target - code @ atoms
             sigma = _row_noise(noise, residual.square().sum(-1) + spread, x.shape[-1])
             pull = code + residual @ atoms.mT
-            belief = _update(pull, sigma, slab, gate_field(prior.gates, gates))
+            tail = _rough_tail if left > 1 and x.dtype == torch.float32 else _exact_tail
+            belief = _update(pull, sigma, slab, gate_field(prior.gates, gates), tail)
             if left > 1:
                 code = torch.lerp(code, belief.code, share)
                 gates = torch.lerp(gates, belief.rate, share)
@@ -200,19 +205,32 @@ def _row_noise(noise: Tensor | Distribution, square: Tensor, d_model: int) -> Te
     return noise
 
 
-def _update(pull: Float[Tensor, "*rows K"], noise: Tensor, slab: HalfLine, field: Tensor) -> Belief:
+def _update(
+    pull: Float[Tensor, "*rows K"], noise: Tensor, slab: HalfLine, field: Tensor, tail: Tail
+) -> Belief:
     """The best gate and amplitude of every latent, the others as they are."""
     sharpness = noise**-2
     scale = (slab.precision + sharpness).rsqrt()
     ratio = torch.addcmul(slab.linear, pull, sharpness) * scale
-    # Further below, Φ underflows; the gate of such a latent is off by many nats already.
-    ratio = ratio.clamp(min=-12.0 if ratio.dtype == torch.float32 else -37.0)
-    half, mass = 0.5 * ratio * ratio, 0.5 * torch.erfc(ratio * -math.sqrt(0.5))
-    constant = scale.log() + LOG_SQRT_TAU - slab.log_normaliser
-    logits = half + mass.log() + (constant + field)
-    rate, loc = logits.sigmoid(), ratio * scale
-    hazard = (-half - LOG_SQRT_TAU).exp() / mass
-    mean = torch.addcmul(loc, hazard, scale)
+    mass, standard = tail(ratio)
+    logits = mass + (scale.log() + LOG_SQRT_TAU - slab.log_normaliser + field)
+    rate, loc, mean = logits.sigmoid(), ratio * scale, standard * scale
     code = rate * mean
     square = rate * (scale * scale + loc * mean)  # E a² = s² + m E a
     return Belief(logits, loc, scale, rate, code, (square - code * code).sum(-1), noise)
+
+
+def _exact_tail(ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """``½ratio² + log Φ(ratio)``, and the mean of ``Normal(ratio, 1)`` given that it is positive."""
+    log_mass = log_ndtr(ratio)
+    return 0.5 * ratio * ratio + log_mass, positive_part(ratio, log_mass)[1]
+
+
+def _rough_tail(ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, a third of the time: where Φ underflows, below -12, its value at -12.
+
+    On the way to a belief only: log-odds there are too large by ``log(-ratio / 12)``.
+    """
+    ratio = ratio.clamp(min=-12.0)
+    half, mass = 0.5 * ratio * ratio, 0.5 * torch.erfc(ratio * -math.sqrt(0.5))
+    return half + mass.log(), ratio + (-half - LOG_SQRT_TAU).exp() / mass

@@ -23,6 +23,8 @@ from vsae.schedules import Constant, LinearDecay
 from vsae.targeted_exponential import TargetedExponentialPrior
 from vsae.training import fit
 
+CONTINUATION = 3.0  # by how much log λ may fall in phase 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class SparseCodingRecipe:
@@ -88,12 +90,15 @@ class SparseCodingRecipe:
         """ℓ1 sparse coding from random data points."""
         normalizer = AffineNormalizer.fit(x)
         decoder = dictionary_of_rows(normalizer(x), latents, stream(seed, ATOMS))
-        prior = TargetedExponentialPrior(latents, target=self.density * self.k)
+        steps = updates(self.l1_rows, self.batch_size)
+        # Slowly: atoms that form under a strong penalty are those that other seeds find, too.
+        prior = TargetedExponentialPrior(
+            latents, target=self.density * self.k, rate=CONTINUATION / steps
+        )
         noise, belief = FixedNoise(1.0), Coherence(decoder, weight=self.coherence)
         model = SparseAutoencoder(decoder, prior, noise=noise, dictionary=belief)
         guide = FISTAPosterior(decoder, prior, noise, iterations=self.iterations)
         pair = Autoencoder(model, AmortizedGuide(guide), normalizer)
-        steps = updates(self.l1_rows, self.batch_size)
         return self._fit(pair, x, steps, self.l1_lr, Constant(), seed)
 
     def relaxed_phase(self, pair: Autoencoder, x: Float[Tensor, "rows d"], *, seed: int = 0) -> Run:

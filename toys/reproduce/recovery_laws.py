@@ -1,0 +1,117 @@
+"""Amplitude laws under spike and slab, each a small builder; trained alike, compared by evidence."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from priors.amplitudes import ExponentialPrior, HalfNormalPrior, TruncatedNormalPrior
+from priors.bernoulli import BernoulliPrior
+from priors.spike_slab import SpikeSlabPrior
+from toys.reproduce.recovery_scores import CHUNK, settled
+from vsae.autoencoder import Autoencoder
+from vsae.decoders import LinearDecoder
+from vsae.expected_elbo import ExpectedELBO
+from vsae.fitted_spike_slab import FittedSpikeSlabPrior
+from vsae.guides import AmortizedGuide
+from vsae.likelihood import FixedNoise, LearnedNoise
+from vsae.models.sae import SparseAutoencoder
+from vsae.posteriors.mean_field import MeanFieldPosterior
+from vsae.run import Run
+from vsae.schedules import LinearDecay
+from vsae.training import fit
+
+LAWS: dict[str, Callable[[int], nn.Module]] = {
+    "truncated normal": TruncatedNormalPrior,
+    "half-normal": HalfNormalPrior,
+    "exponential": ExponentialPrior,
+}
+"""Priors of amplitudes by name."""
+
+ROWS = 10_000  # from whose codes rates and sizes are first read
+RARE, OFTEN = 1e-4, 0.5
+BEGIN, LEAST = 0.5, 0.01  # a learned noise, at first and at least; E‖x‖² = d
+ITERATIONS, DAMPING = 12, 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slab:
+    """A spike-and-slab phase after ℓ1.
+
+    Args:
+        law: A name in ``LAWS``.
+        noise: σ in normalised units; ``None`` learns it.
+        rows: Rows seen.
+        batch: Rows per update.
+        lr: Adam's learning rate, in a straight line to 0 over the last two fifths.
+    """
+
+    law: str
+    noise: float | None
+    rows: int
+    batch: int
+    lr: float
+
+
+def slab_pair(pair: Autoencoder, x: Tensor, slab: Slab) -> Autoencoder:
+    """Spike and slab of one law on a copy of an ℓ1 pair's dictionary, begun at its codes."""
+    decoder = copied(pair.model.decoder)
+    prior = FittedSpikeSlabPrior(first_prior(pair, x, slab.law), spread=math.inf)
+    noise = LearnedNoise(BEGIN, floor=LEAST) if slab.noise is None else FixedNoise(slab.noise)
+    model = SparseAutoencoder(decoder, prior, noise=noise)
+    guide = MeanFieldPosterior(decoder, prior, noise, iterations=ITERATIONS, damping=DAMPING)
+    return Autoencoder(model, AmortizedGuide(guide), pair.normalizer)
+
+
+def slab_run(pair: Autoencoder, x: Tensor, slab: Slab, seed: int) -> Run:
+    """Its training by the expected ELBO."""
+    steps = max(1, slab.rows // slab.batch)
+    return fit(
+        pair,
+        x,
+        steps=steps,
+        batch_size=slab.batch,
+        lr=slab.lr,
+        lr_schedule=LinearDecay(start=steps * 3 // 5, end=steps),
+        elbo=ExpectedELBO(),
+        seed=seed,
+    )
+
+
+@torch.no_grad()
+def first_prior(pair: Autoencoder, x: Tensor, law: str) -> SpikeSlabPrior:
+    """Rates and amplitudes of an ℓ1 code; a latent that does not fire has those of all."""
+    codes = pair.encode(x[:ROWS])
+    fires, latents = codes > 0, codes.shape[-1]
+    count = fires.sum(0)
+    first, second = (codes**power for power in (1, 2))
+    typical = (first.sum() / count.sum(), second.sum() / count.sum())
+    moments = [
+        torch.where(count > 1, m.sum(0) / count.clamp(min=1), t)
+        for m, t in zip((first, second), typical, strict=True)
+    ]
+    moments[1] = moments[1].maximum(1.01 * moments[0] ** 2)
+    gates, slab = BernoulliPrior(latents, rate=0.01), LAWS[law](latents)
+    gates.match(fires.float().mean(0).clamp(RARE, OFTEN))
+    slab.match(*moments)
+    return SpikeSlabPrior(gates, slab)
+
+
+@torch.no_grad()
+def copied(decoder: LinearDecoder) -> LinearDecoder:
+    """A dictionary of its own, the same to begin with."""
+    new = LinearDecoder(decoder.latents, decoder.d_model, bias=decoder.b_dec is not None)
+    new.to(decoder.W_dec.device, decoder.W_dec.dtype).load_state_dict(decoder.state_dict())
+    return new
+
+
+@torch.no_grad()
+def evidence(pair: Autoencoder, x: Tensor) -> float:
+    """The expected ELBO per row, nats, of raw activations: a lower bound on the log evidence."""
+    elbo = ExpectedELBO()
+    with settled(pair):
+        parts = pair.normalizer(x).split(CHUNK)
+        loss = sum(elbo.loss(pair.model, pair.guide, rows) for rows in parts) / len(x)
+    return float(pair.normalizer.log_jacobian(x.shape[-1])) - loss

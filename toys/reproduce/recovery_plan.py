@@ -1,0 +1,175 @@
+"""Which jobs a part is made of; first those by which the settings of the field's arms are chosen."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from toys.recovery_cases import RECOVERY_CASES
+from toys.reproduce.recovery_arms import ARMS
+from toys.reproduce.recovery_cache import Job
+from toys.reproduce.recovery_data import Draw
+from toys.reproduce.recovery_settings import Settings
+from toys.reproduce.recovery_structure import STRUCTURES
+from toys.reproduce.recovery_synthetic import FieldJob, RecipeJob
+from vsae.recipes.recovery import RecoveryRecipe
+
+CALIBRATED = ("data-a", "copula-blocks")
+NARROW = ("topk", "batch_topk", "matryoshka")  # arms that are run at the second width, too
+WIDE = ("l1", *NARROW, "jumprelu", "hierarchical", "isotropic", "true_covariance")
+FAMILIES = ("topk", "batch_topk", "isotropic", "true_covariance")
+LEARNED = "learned_covariance"  # on the pilot's three kinds only
+HARD = "data-a-hard"
+
+Chosen = Mapping[str, tuple[float | None, float]]
+"""Of an arm: the strength, if one is chosen, and the learning rate."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Data on which one choice of settings holds.
+
+    Args:
+        name: ``data-a`` or ``families``.
+        cases: On which it is made.
+        arms: Whose.
+    """
+
+    name: str
+    cases: tuple[str, ...]
+    arms: tuple[str, ...]
+
+
+def groups(chosen: Settings) -> dict[str, Group]:
+    """By name."""
+    found = (
+        Group("data-a", ("data-a",), WIDE),
+        Group("families", chosen.pilot, (*FAMILIES, LEARNED)),
+    )
+    return {group.name: group for group in found}
+
+
+def draw(case: str, seed: int, chosen: Settings) -> Draw:
+    """The rows of a case."""
+    large = RECOVERY_CASES[case].family == "data-a"
+    rows, test = (
+        (chosen.rows, chosen.test) if large else (chosen.small_rows, chosen.small_test)
+    )
+    return Draw(case=case, generator=seed, rows=rows, test=test)
+
+
+def searches(group: Group, chosen: Settings) -> Iterator[FieldJob]:
+    """Every candidate of every arm, on the choosing seed of each case."""
+    large = group.name == "data-a"
+    for case in group.cases:
+        where = draw(case, chosen.choosing, chosen)
+        for name in group.arms:
+            for strength in ARMS[name].strengths if ARMS[name].chosen else (1.0,):
+                for lr in chosen.rates:
+                    yield FieldJob(
+                        draw=where,
+                        arm=name,
+                        strength=strength,
+                        latents=chosen.widths[0] if large else features(case),
+                        lr=lr,
+                        seen=chosen.search if large else chosen.small_search,
+                        batch=chosen.batch,
+                    )
+
+
+def best(rows: Sequence[Mapping]) -> dict[str, tuple[float | None, float]]:
+    """Per arm the candidate of the greatest MCC + F1, summed over cases: by the truth, as ours."""
+    total: dict[str, dict[tuple[float, float], float]] = {}
+    for row in rows:
+        value = -1.0 if row["failed"] else row["mcc"] + row["f1"]
+        sums = total.setdefault(row["arm"], {})
+        candidate = (row["strength"], row["lr"])
+        sums[candidate] = sums.get(candidate, 0.0) + value
+    found = {arm: max(sums, key=lambda c: sums[c]) for arm, sums in total.items()}
+    return {
+        arm: (strength if ARMS[arm].chosen else None, lr) for arm, (strength, lr) in found.items()
+    }
+
+
+def features(case: str) -> int:
+    """How many true features a case has; coordinates, of subspaces."""
+    return RECOVERY_CASES[case].case.features
+
+
+def field_jobs(
+    where: Draw, arm: str, latents: int, found: Chosen, chosen: Settings, *, watch: bool = False
+) -> Iterator[FieldJob]:
+    """An arm of the field at its chosen settings, at every strength that is not chosen."""
+    strength, lr = found[arm]
+    large = RECOVERY_CASES[where.case].family == "data-a"
+    for value in ARMS[arm].strengths if strength is None else (strength,):
+        yield FieldJob(
+            draw=where,
+            arm=arm,
+            strength=value,
+            latents=latents,
+            lr=lr,
+            seen=chosen.seen if large else chosen.small_seen,
+            batch=chosen.batch,
+            watch=watch,
+        )
+
+
+def only_l1(recipe: RecoveryRecipe) -> RecoveryRecipe:
+    """The first phase alone."""
+    return replace(recipe, slab_rows=0)
+
+
+def data_a(chosen: Settings, found: Chosen) -> Iterator[Job]:
+    """Data A at two widths, with every structure at the first; and with harder magnitudes."""
+    wide, narrow = chosen.widths
+    for seed in chosen.seeds:
+        where = draw("data-a", seed, chosen)
+        for recipe in (only_l1(chosen.recipe), chosen.recipe):
+            yield RecipeJob(draw=where, latents=narrow, recipe=recipe)
+        yield RecipeJob(draw=where, latents=wide, recipe=only_l1(chosen.recipe), watch=True)
+        for name in STRUCTURES:
+            if name != "none":
+                yield RecipeJob(draw=where, latents=wide, recipe=chosen.recipe, structure=name)
+        yield plain_slab("data-a", seed, chosen)
+        for arm in WIDE:
+            yield from field_jobs(where, arm, wide, found, chosen, watch=True)
+        for arm in NARROW:
+            yield from field_jobs(where, arm, narrow, found, chosen)
+        yield plain_slab(HARD, seed, chosen)
+        for arm in ("topk", "batch_topk"):
+            yield from field_jobs(draw(HARD, seed, chosen), arm, wide, found, chosen)
+
+
+def plain_slab(case: str, seed: int, chosen: Settings) -> RecipeJob:
+    """The recipe without structure, at as many latents as features; one job for every part."""
+    data_a = case == "data-a"
+    return RecipeJob(
+        draw=draw(case, seed, chosen),
+        latents=features(case),
+        recipe=chosen.recipe,
+        keep=chosen.widths[1] if data_a else 0,
+        calibrated=case in CALIBRATED,
+        watch=data_a,
+    )
+
+
+def families(chosen: Settings, found: Chosen) -> Iterator[Job]:
+    """Every other case at as many latents as features; the pilot's also at half and twice that."""
+    for case in chosen.small:
+        for seed in chosen.seeds:
+            where, count = draw(case, seed, chosen), features(case)
+            yield plain_slab(case, seed, chosen)
+            yield RecipeJob(draw=where, latents=count, recipe=only_l1(chosen.recipe))
+            for arm in FAMILIES if case not in chosen.pilot else (*FAMILIES, LEARNED):
+                yield from field_jobs(where, arm, count, found, chosen)
+            for factor in chosen.factors if case in chosen.pilot else ():
+                latents = int(factor * count)
+                yield RecipeJob(draw=where, latents=latents, recipe=only_l1(chosen.recipe))
+                yield RecipeJob(draw=where, latents=latents, recipe=chosen.recipe)
+                for arm in FAMILIES:
+                    yield from field_jobs(where, arm, latents, found, chosen)
+
+
+def calibrations(chosen: Settings) -> Iterator[Job]:
+    """The jobs of other parts of which calibration is read."""
+    for case in CALIBRATED:
+        yield from (plain_slab(case, seed, chosen) for seed in chosen.seeds)

@@ -1,0 +1,86 @@
+"""What a run of ``vsae reproduce recovery`` is made of: every number that decides a result."""
+
+from dataclasses import asdict, dataclass, field, replace
+
+from toys.recovery_cases import CHOOSING, RECOVERY_CASES, REPORTING
+from vsae.recipes.recovery import RecoveryRecipe
+
+PARTS = ("data-a", "families", "stories", "calibration")
+PILOT = ("copula-independent", "copula-blocks", "copula-pairs")
+SMALL = tuple(name for name, case in RECOVERY_CASES.items() if case.family != "data-a")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Sizes; the defaults are the run that is reported.
+
+    Args:
+        seeds: Generator seeds of which results are reported; no setting was chosen on them.
+        choosing: The one on which settings of the field's arms are chosen.
+        recipe: Ours, one for all synthetic data.
+        batch: Rows per update of the field's arms.
+        rates: Their learning rates, of which each has the better.
+        rows: Distinct training rows of Data A.
+        test: Held-out rows of it.
+        seen: Rows that the field's arms see of it in training.
+        search: The same while their settings are chosen.
+        widths: Latents on it; the first is also pruned to the second.
+        small: Cases of the families.
+        pilot: Those with other widths, and a learned covariance.
+        small_rows: Distinct training rows of a family's case.
+        small_test: Held-out rows of it.
+        small_seen: Rows that the field's arms see of it.
+        small_search: The same while their settings are chosen.
+        factors: Other widths, as multiples of the number of features.
+    """
+
+    seeds: tuple[int, ...] = REPORTING
+    choosing: int = CHOOSING[0]
+    recipe: RecoveryRecipe = field(default_factory=RecoveryRecipe)
+    batch: int = 256
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    rows: int = 460_000
+    test: int = 8_192
+    seen: int = 2_000_000
+    search: int = 300_000
+    widths: tuple[int, int] = (512, 256)
+    small: tuple[str, ...] = SMALL
+    pilot: tuple[str, ...] = PILOT
+    small_rows: int = 200_000
+    small_test: int = 8_192
+    small_seen: int = 800_000
+    small_search: int = 200_000
+    factors: tuple[float, ...] = (0.5, 2.0)
+
+    def to_dict(self) -> dict:
+        """For ``run.json``."""
+        return asdict(self)
+
+
+def settings(*, smoke: bool, seeds: int | None) -> Settings:
+    """The reported run, or a tiny one that only shows that everything works."""
+    chosen = _smoke() if smoke else Settings()
+    if seeds:
+        chosen = replace(chosen, seeds=tuple(range(1, 1 + seeds)))
+    return chosen
+
+
+def _smoke() -> Settings:
+    recipe = RecoveryRecipe(
+        l1_rows=1_024, slab_rows=1_024, final_rows=256, batch_size=128, iterations=3
+    )
+    return Settings(
+        seeds=REPORTING[:1],
+        recipe=recipe,
+        rates=(1e-2,),
+        rows=2_048,
+        test=512,
+        seen=2_048,
+        search=512,
+        small=("copula-blocks", "subspaces"),
+        pilot=("copula-blocks",),
+        small_rows=2_048,
+        small_test=512,
+        small_seen=2_048,
+        small_search=512,
+    )
