@@ -80,7 +80,7 @@ def distil(
 
     Raises:
         ConfigError: ``distil.family`` unless both posteriors are spike and slab with independent
-            gates, ``pair.latents``, ``fit.optimizer`` if there is nothing to train, ``fit.setting``.
+            gates, ``pair.latents``, ``fit.setting``, ``fit.optimizer`` if nothing is to train.
         NonFiniteLossError: ``loss.nonfinite``; parameters are those before.
         DataError: ``data.…``, see :class:`vsae.batches.Batches` and :meth:`Autoencoder.check`.
 

@@ -55,10 +55,12 @@ class Slab:
     lr: float
 
 
-def slab_pair(pair: Autoencoder, x: Tensor, slab: Slab) -> Autoencoder:
-    """Spike and slab of one law on a copy of an ℓ1 pair's dictionary, begun at its codes."""
+def slab_pair(
+    pair: Autoencoder, found: tuple[Tensor, Tensor, Tensor], slab: Slab
+) -> Autoencoder:
+    """Spike and slab of one law on a copy of an ℓ1 pair's dictionary, begun at its moments."""
     decoder = copied(pair.model.decoder)
-    prior = FittedSpikeSlabPrior(first_prior(pair, x, slab.law), spread=math.inf)
+    prior = FittedSpikeSlabPrior(first_prior(found, slab.law), spread=math.inf)
     noise = LearnedNoise(BEGIN, floor=LEAST) if slab.noise is None else FixedNoise(slab.noise)
     model = SparseAutoencoder(decoder, prior, noise=noise)
     guide = MeanFieldPosterior(decoder, prior, noise, iterations=ITERATIONS, damping=DAMPING)
@@ -81,21 +83,29 @@ def slab_run(pair: Autoencoder, x: Tensor, slab: Slab, seed: int) -> Run:
 
 
 @torch.no_grad()
-def first_prior(pair: Autoencoder, x: Tensor, law: str) -> SpikeSlabPrior:
-    """Rates and amplitudes of an ℓ1 code; a latent that does not fire has those of all."""
+def moments(pair: Autoencoder, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rates, and first and second moments of amplitudes, of an ℓ1 code.
+
+    A latent that hardly fires has the amplitudes of all.
+    """
     codes = pair.encode(x[:ROWS])
-    fires, latents = codes > 0, codes.shape[-1]
+    fires = codes > 0
     count = fires.sum(0)
-    first, second = (codes**power for power in (1, 2))
-    typical = (first.sum() / count.sum(), second.sum() / count.sum())
-    moments = [
-        torch.where(count > 1, m.sum(0) / count.clamp(min=1), t)
-        for m, t in zip((first, second), typical, strict=True)
-    ]
-    moments[1] = moments[1].maximum(1.01 * moments[0] ** 2)
-    gates, slab = BernoulliPrior(latents, rate=0.01), LAWS[law](latents)
-    gates.match(fires.float().mean(0).clamp(RARE, OFTEN))
-    slab.match(*moments)
+    first, second = (
+        torch.where(
+            count > 1, power.sum(0) / count.clamp(min=1), power.sum() / count.sum().clamp(min=1)
+        )
+        for power in (codes, codes**2)
+    )
+    return fires.to(codes.dtype).mean(0).clamp(RARE, OFTEN), first, second.maximum(1.01 * first**2)
+
+
+def first_prior(found: tuple[Tensor, Tensor, Tensor], law: str) -> SpikeSlabPrior:
+    """Spike and slab of a law that has these rates and moments."""
+    rate, first, second = found
+    gates, slab = BernoulliPrior(len(rate), rate=0.01), LAWS[law](len(rate))
+    gates.match(rate)
+    slab.match(first, second)
     return SpikeSlabPrior(gates, slab)
 
 

@@ -7,9 +7,18 @@ from toys.recovery_cases import RECOVERY_CASES
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job
 from toys.reproduce.recovery_data import Draw
+from toys.reproduce.recovery_laws import LAWS, Slab
 from toys.reproduce.recovery_settings import Settings
+from toys.reproduce.recovery_stories import (
+    DATA,
+    FIELD,
+    RANDOM,
+    StoriesFieldJob,
+    StoriesRecipeJob,
+)
 from toys.reproduce.recovery_structure import STRUCTURES
 from toys.reproduce.recovery_synthetic import FieldJob, RecipeJob
+from toys.reproduce.recovery_text import Reading
 from vsae.recipes.recovery import RecoveryRecipe
 
 CALIBRATED = ("data-a", "copula-blocks")
@@ -173,3 +182,80 @@ def calibrations(chosen: Settings) -> Iterator[Job]:
     """The jobs of other parts of which calibration is read."""
     for case in CALIBRATED:
         yield from (plain_slab(case, seed, chosen) for seed in chosen.seeds)
+
+
+def story_searches(chosen: Settings) -> Iterator[StoriesFieldJob]:
+    """Every learning rate of every arm of the field, one layer and k, on the choosing seed."""
+    layer, k = (values[len(values) // 2] for values in (chosen.layers, chosen.field_ks))
+    for arm in FIELD:
+        for lr in chosen.story_rates:
+            yield field_story(chosen, layer, arm, k, RANDOM, lr, chosen.choosing, searched=True)
+
+
+def best_rates(rows: Sequence[Mapping]) -> dict[str, float]:
+    """Per arm the learning rate of the greatest explained variance on held-out rows."""
+    found: dict[str, tuple[float, float]] = {}
+    for row in rows:
+        value = -1.0 if row["failed"] else row["points"][0]["ev"]
+        found[row["arm"]] = max(found.get(row["arm"], (-2.0, 0.0)), (value, row["lr"]))
+    return {arm: lr for arm, (_, lr) in found.items()}
+
+
+def stories(chosen: Settings, rates: Mapping[str, float]) -> Iterator[Job]:
+    """Every layer and seed: ours at every last λ, the field at every k, from both starts."""
+    for layer in chosen.layers:
+        for seed in chosen.readers:
+            for end in chosen.ends:
+                yield recipe_story(chosen, layer, end, DATA, seed, slabs=end == chosen.end)
+            yield recipe_story(chosen, layer, chosen.end, RANDOM, seed)
+            for arm in FIELD:
+                for k in chosen.field_ks:
+                    for start in (DATA, RANDOM):
+                        yield field_story(chosen, layer, arm, k, start, rates[arm], seed)
+
+
+def field_story(
+    chosen: Settings,
+    layer: int,
+    arm: str,
+    k: int,
+    start: str,
+    lr: float,
+    seed: int,
+    *,
+    searched: bool = False,
+) -> StoriesFieldJob:
+    """One model of the field."""
+    return StoriesFieldJob(
+        reading=Reading(layer=layer, stories=chosen.stories),
+        arm=arm,
+        k=k,
+        start=start,
+        latents=chosen.story_latents,
+        lr=lr,
+        seen=chosen.story_search if searched else chosen.story_seen,
+        batch=chosen.batch,
+        seed=seed,
+    )
+
+
+def recipe_story(
+    chosen: Settings, layer: int, end: float, start: str, seed: int, *, slabs: bool = False
+) -> StoriesRecipeJob:
+    """One model of ours, and slabs of every law and noise after it if asked for."""
+    recipe, rows, lr = chosen.recipe, chosen.slab_rows, chosen.slab_lr
+    first = max(end, recipe.l1[0])
+    follow = [
+        Slab(law=law, noise=noise, rows=rows, batch=recipe.batch_size, lr=lr)
+        for law in LAWS
+        for noise in chosen.noises
+    ]
+    return StoriesRecipeJob(
+        reading=Reading(layer=layer, stories=chosen.stories),
+        recipe=replace(recipe, l1=(first, end), l1_rows=chosen.story_rows, slab_rows=0),
+        start=start,
+        latents=chosen.story_latents,
+        ks=chosen.ks,
+        slabs=tuple(follow) if slabs else (),
+        seed=seed,
+    )

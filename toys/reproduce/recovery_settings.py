@@ -32,6 +32,23 @@ class Settings:
         small_seen: Rows that the field's arms see of it.
         small_search: The same while their settings are chosen.
         factors: Other widths, as multiples of the number of features.
+        layers: Residual streams of the stories, after these blocks.
+        stories: Stories read, one in ten of them held out.
+        story_seeds: How many seeds are run on them, the first of ``seeds``.
+        story_latents: ``K`` on them.
+        story_rows: Rows that our ℓ1 phase sees of them.
+        story_seen: Rows that the field's arms see of them.
+        story_search: The same while their learning rates are chosen, on the layer in the middle.
+        story_rates: Those rates.
+        field_ks: Active latents of the field's arms; the one in the middle is searched at.
+        ends: Our last λ, each a dictionary.
+        end: Of these the one that bars are about, that starts at random atoms, too, and that slabs
+            follow.
+        ks: Active latents, at most, when our amplitudes are solved again.
+        noises: σ of the slabs; ``None`` learns it.
+        slab_rows: Rows that a slab sees.
+        slab_lr: Its learning rate.
+        common: Values of L0 at which arms are compared on the stories.
     """
 
     seeds: tuple[int, ...] = REPORTING
@@ -51,6 +68,27 @@ class Settings:
     small_seen: int = 800_000
     small_search: int = 200_000
     factors: tuple[float, ...] = (0.5, 2.0)
+    layers: tuple[int, ...] = (1, 2, 3, 4, 5)
+    stories: int = 400
+    story_seeds: int = 3
+    story_latents: int = 512
+    story_rows: int = 150_000
+    story_seen: int = 500_000
+    story_search: int = 200_000
+    story_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
+    field_ks: tuple[int, ...] = (5, 12, 24)
+    ends: tuple[float, ...] = (1.5, 0.8, 0.4)
+    end: float = 0.4
+    ks: tuple[int, ...] = (6, 9, 12, 16, 20, 24)
+    noises: tuple[float | None, ...] = (None, 0.2)
+    slab_rows: int = 48_000
+    slab_lr: float = 0.01
+    common: tuple[float, ...] = (6.0, 12.0, 20.0)
+
+    @property
+    def readers(self) -> tuple[int, ...]:
+        """The seeds of the stories."""
+        return self.seeds[: self.story_seeds]
 
     def to_dict(self) -> dict:
         """For ``run.json``."""
@@ -61,7 +99,7 @@ def settings(*, smoke: bool, seeds: int | None) -> Settings:
     """The reported run, or a tiny one that only shows that everything works."""
     chosen = _smoke() if smoke else Settings()
     if seeds:
-        chosen = replace(chosen, seeds=tuple(range(1, 1 + seeds)))
+        chosen = replace(chosen, seeds=tuple(range(1, 1 + seeds)), story_seeds=seeds)
     return chosen
 
 
@@ -70,7 +108,7 @@ def _smoke() -> Settings:
         l1_rows=1_024, slab_rows=1_024, final_rows=256, batch_size=128, iterations=3
     )
     return Settings(
-        seeds=REPORTING[:1],
+        seeds=REPORTING[:2],
         recipe=recipe,
         rates=(1e-2,),
         rows=2_048,
@@ -83,4 +121,15 @@ def _smoke() -> Settings:
         small_test=512,
         small_seen=2_048,
         small_search=512,
+        layers=(2,),
+        stories=10,
+        story_latents=128,
+        story_rows=1_024,
+        story_seen=1_024,
+        story_search=512,
+        story_rates=(1e-2,),
+        field_ks=(5, 16),
+        ends=(1.5, 0.4),
+        ks=(6, 12),
+        slab_rows=512,
     )

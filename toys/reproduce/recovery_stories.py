@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from toys.reproduce.flat_arms import DEAD_AFTER
 from toys.reproduce.recovery_cache import Found, Job
-from toys.reproduce.recovery_laws import Slab, evidence, slab_pair, slab_run
+from toys.reproduce.recovery_laws import Slab, evidence, moments, slab_pair, slab_run
 from toys.reproduce.recovery_refit import refitted
 from toys.reproduce.recovery_scores import encoded, plain
 from toys.reproduce.recovery_synthetic import WEIGHTS
@@ -130,7 +130,8 @@ class StoriesRecipeJob(Job):
         row |= worth(found, pair, codes, self.ks)
         row |= {"seconds": seconds, "seen": run.steps * recipe.batch_size}
         atoms = {"atoms": pair.W_dec}
-        row["slabs"] = [self._slab(found, pair, slab, atoms) for slab in self.slabs]
+        begin = moments(pair, found.train) if self.slabs else None
+        row["slabs"] = [self._slab(found, pair, begin, slab, atoms) for slab in self.slabs]
         row["seconds"] += sum(slab["seconds"] for slab in row["slabs"])
         return Found(plain(row), atoms)
 
@@ -138,8 +139,8 @@ class StoriesRecipeJob(Job):
         drawn = torch.randn(like.shape, generator=stream(self.seed, WEIGHTS), dtype=like.dtype)
         return nn.functional.normalize(drawn, dim=-1)
 
-    def _slab(self, found: Text, l1: Autoencoder, slab: Slab, atoms: dict) -> dict:
-        pair = slab_pair(l1, found.train, slab)
+    def _slab(self, found: Text, l1: Autoencoder, begin, slab: Slab, atoms: dict) -> dict:
+        pair = slab_pair(l1, begin, slab)
         row = described(self, SLAB, self.start, slab.noise) | {"law": slab.law}
         try:
             seconds = timed(slab_run(pair, found.train, slab, self.seed + 1))
@@ -148,7 +149,7 @@ class StoriesRecipeJob(Job):
         row |= worth(found, pair, encoded(pair, found.test).values)
         name = f"{slab.law}, {slab.noise}"
         atoms[name] = pair.W_dec
-        more = {"seconds": seconds, "tensor": name, "noise": float(pair.model.noise())}
+        more = {"seconds": seconds, "tensor": name, "noise": float(pair.model.noise().detach())}
         return row | more | {"evidence": evidence(pair, found.test)}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from vsae.commands.architectures import ARCHITECTURES, Choice, build, choose
 from vsae.commands.numbers import positive_float, positive_int, positive_ints, share
 from vsae.commands.prior_names import PRIORS
+from vsae.commands.recipes import ITS_OWN, RECIPES, choose_recipe, phases
 
 SPLIT = -1  # the random stream that draws held-out rows
 WARMUP = 500  # steps until β is 1
@@ -56,8 +57,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="vsae train",
         usage="vsae train DATA --out FOLDER [--architecture NAME] [options]",
-        description="Train an autoencoder on DATA, rows (.npy, .safetensors) or a source "
-        "(stories260K, glove-nouns), and save it to a new folder.",
+        description="Train on rows (.npy, .safetensors) or a source (stories260K, glove-nouns).",
         epilog="example: vsae train acts.npy --out runs/first --architecture topk --k 16",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -88,6 +88,7 @@ def _add_choice(p: argparse.ArgumentParser) -> None:
         help="see --list-architectures (l1, or variational)",
     )
     group.add_argument("--list-architectures", action=ListArchitectures, nargs=0, help="and stop")
+    group.add_argument("--recipe", choices=RECIPES, metavar="NAME", help=f"{', '.join(RECIPES)}")
     for name, about in SETTINGS.items():
         metavar = {} if {"metavar", "action"} & about.keys() else {"metavar": "X"}
         group.add_argument("--" + name.replace("_", "-"), **about, **metavar)
@@ -99,8 +100,9 @@ def main(argv: list[str]) -> int:
     A run that is interrupted (130) or stops being finite (4) is saved as far as it came.
     """
     options = parser().parse_args(argv)
-    given = {n: v for n, v in vars(options).items() if n in SETTINGS or n == "architecture"}
-    choice = choose(given)
+    heard = SETTINGS.keys() | {"architecture", "recipe"}
+    given = {n: v for n, v in vars(options).items() if n in heard}
+    choice = choose_recipe(given, _explicit(argv)) if "recipe" in given else choose(given)
 
     import torch
 
@@ -112,15 +114,18 @@ def main(argv: list[str]) -> int:
     train, held_out = _split(read_activations(options.data), options)
     torch.manual_seed(options.seed)
     with _hardware(options):
-        run = _run(options, choice, train)
-        try:
-            run.run(every=max(1, options.steps // 500))
-        except NonFiniteLossError:
-            _write(options, choice, run, "nonfinite", {})
-            raise
+        records = []
+        for run in _runs(options, choice, train):
+            try:
+                records += run.run(every=max(1, run.steps // 500))
+            except NonFiniteLossError:
+                _write(options, choice, run, "nonfinite", {}, records + run.records)
+                raise
+            if run.interrupted:
+                break
         scores = _scores(run.autoencoder, train, held_out)
     state = "interrupted" if run.interrupted else "finished"
-    result = _write(options, choice, run, state, scores)
+    result = _write(options, choice, run, state, scores, records)
     print(json.dumps(result) if options.json else _summary(result))
     return 130 if run.interrupted else 0
 
@@ -146,6 +151,19 @@ def _split(data, options: argparse.Namespace):
     order = torch.randperm(len(data), generator=stream(options.seed, SPLIT))
     kept = len(data) - int(options.held_out * len(data))
     return data[order[:kept]], data[order[kept:]]
+
+
+def _explicit(argv: list[str]) -> set[str]:
+    """The options of a recipe's own phases that were given, not left at their defaults."""
+    found = parser().parse_args(argv, argparse.Namespace(**dict.fromkeys(ITS_OWN)))
+    return {name for name in ITS_OWN if vars(found)[name] is not None}
+
+
+def _runs(options: argparse.Namespace, choice: Choice, data):
+    """The runs of a training, one after another: of a recipe one per phase."""
+    if "recipe" in options:
+        return phases(choice, data, options)
+    return [_run(options, choice, data)]
 
 
 def _run(options: argparse.Namespace, choice: Choice, data):
@@ -191,18 +209,21 @@ def _scores(autoencoder, train, held_out) -> dict[str, dict[str, float]]:
     return {name: measure(autoencoder, rows) for name, rows in parts.items() if len(rows)}
 
 
-def _write(options: argparse.Namespace, choice: Choice, run, state: str, scores: dict) -> dict:
+def _write(
+    options: argparse.Namespace, choice: Choice, run, state: str, scores: dict, records: list
+) -> dict:
     from vsae.persistence import files, write_folder
 
     result = {"ok": state == "finished", "folder": str(options.out), "metrics": scores}
-    if ARCHITECTURES[choice.architecture].gaussian and choice.prior != "laplace":
+    gaussian = "recipe" not in options and ARCHITECTURES[choice.architecture].gaussian
+    if gaussian and choice.prior != "laplace":
         result["likelihood"] = _likelihood(run)
     chosen = {"architecture": choice.architecture, "prior": choice.prior, **choice.settings}
     settings = {
         n: str(v) if isinstance(v, Path) else v for n, v in (vars(options) | chosen).items()
     }
     about = {"settings": settings, "state": state, "step": run.step, **versions(), **result}
-    records = "".join(json.dumps(record) + "\n" for record in run.records)
+    records = "".join(json.dumps(record) + "\n" for record in records)
     extra = {"metrics.jsonl": records, "run.json": json.dumps(about, indent=2) + "\n"}
     contents = files(run.autoencoder) | {name: text.encode() for name, text in extra.items()}
     write_folder(options.out, contents)

@@ -20,10 +20,10 @@ class FittedNoisePosterior(nn.Module):
     Args:
         posterior: Of the codes, site ``z``, with a mean and a variance per latent.
         decoder: With atoms ``W_dec`` (K, d) and bias ``b_dec``, shared with the model.
-        noise: Shared with the model.
+        noise: A :class:`vsae.RowNoise`, shared with the model.
 
     Raises:
-        ConfigError: ``row_noise.prior`` for a noise that is not a :class:`vsae.RowNoise`.
+        ConfigError: ``row_noise.prior`` for another noise.
 
     Example:
         >>> import torch
@@ -37,7 +37,7 @@ class FittedNoisePosterior(nn.Module):
         The M-step of :class:`vsae.RowNoise`.
     """
 
-    def __init__(self, posterior: nn.Module, decoder: nn.Module, noise: RowNoise) -> None:
+    def __init__(self, posterior: nn.Module, decoder: nn.Module, noise: nn.Module) -> None:
         super().__init__()
         if not isinstance(noise, RowNoise):
             raise ConfigError(

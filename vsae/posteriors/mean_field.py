@@ -221,7 +221,7 @@ def _update(
 
 
 def _exact_tail(ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """``½ratio² + log Φ(ratio)``, and the mean of ``Normal(ratio, 1)`` given that it is positive."""
+    """``½ratio² + log Φ(ratio)``, and the mean of ``Normal(ratio, 1)`` on positive numbers."""
     log_mass = log_ndtr(ratio)
     return 0.5 * ratio * ratio + log_mass, positive_part(ratio, log_mass)[1]
 

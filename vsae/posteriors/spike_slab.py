@@ -45,7 +45,7 @@ class SpikeSlabPosterior(nn.Module):
 
     Source:
         Titsias & Lázaro-Gredilla (2011), NeurIPS, §3.2 (the family); Tonolini, Jensen &
-        Murray-Smith (2020), *Variational sparse coding*, UAI (amortised).
+        Murray-Smith (2019), *Variational sparse coding*, UAI (amortised).
     """
 
     def __init__(self, encoder: nn.Module, *, floor: float = 1e-4) -> None:
