@@ -245,8 +245,9 @@ def recipe_story(
     """One model of ours, and slabs of every law and noise after it if asked for."""
     recipe, rows, lr = chosen.recipe, chosen.slab_rows, chosen.slab_lr
     first = max(end, recipe.l1[0])
+    shape, batch = recipe.shape, recipe.batch_size
     follow = [
-        Slab(law=law, noise=noise, rows=rows, batch=recipe.batch_size, lr=lr)
+        Slab(law=law, noise=noise, shape=shape, rows=rows, batch=batch, lr=lr)
         for law in LAWS
         for noise in chosen.noises
     ]

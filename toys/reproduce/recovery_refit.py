@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 STEPS = 100
+WIDEST = 64  # active latents of a row that are kept, at most
 CHUNK = 2048
 
 
@@ -25,10 +26,10 @@ def refitted(
         x: Activations less the decoder's bias, in the units of the codes.
         codes: Of which only the support counts.
         atoms: The dictionary.
-        k: How many of a row are kept, at most.
+        k: How many of a row are kept, at most; 64 if all.
     """
     width = int((codes > 0).sum(-1).max()) if k is None else k
-    width = min(max(width, 1), codes.shape[1])
+    width = min(max(width, 1), codes.shape[1], WIDEST)
     parts = zip(x.split(CHUNK), codes.split(CHUNK), strict=True)
     return torch.cat([_refit(rows, code, atoms, width) for rows, code in parts])
 

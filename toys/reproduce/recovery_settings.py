@@ -45,7 +45,7 @@ class Settings:
         end: Of these the one that bars are about, that starts at random atoms, too, and that slabs
             follow.
         ks: Active latents, at most, when our amplitudes are solved again.
-        noises: σ of the slabs; ``None`` learns it.
+        noises: Floors of the slabs' noise.
         slab_rows: Rows that a slab sees.
         slab_lr: Its learning rate.
         common: Values of L0 at which arms are compared on the stories.
@@ -80,7 +80,7 @@ class Settings:
     ends: tuple[float, ...] = (1.5, 0.8, 0.4)
     end: float = 0.4
     ks: tuple[int, ...] = (6, 9, 12, 16, 20, 24)
-    noises: tuple[float | None, ...] = (None, 0.2)
+    noises: tuple[float, ...] = (0.15, 0.3)
     slab_rows: int = 48_000
     slab_lr: float = 0.01
     common: tuple[float, ...] = (6.0, 12.0, 20.0)

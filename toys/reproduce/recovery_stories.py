@@ -149,8 +149,8 @@ class StoriesRecipeJob(Job):
         row |= worth(found, pair, encoded(pair, found.test).values)
         name = f"{slab.law}, {slab.noise}"
         atoms[name] = pair.W_dec
-        more = {"seconds": seconds, "tensor": name, "noise": float(pair.model.noise().detach())}
-        return row | more | {"evidence": evidence(pair, found.test)}
+        more = {"seconds": seconds, "tensor": name}
+        return row | more | evidence(pair, found.train, found.test)
 
 
 def described(job: StoriesFieldJob | StoriesRecipeJob, arm: str, start: str, strength) -> dict:
