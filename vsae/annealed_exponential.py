@@ -60,7 +60,8 @@ class AnnealedExponentialPrior(Observer):
     def forward(self) -> dist.Independent:
         part = (self.updates / self.length).clamp(max=1.0).to(self.origin.dtype)
         rate = self.start * torch.exp(part * math.log(self.end / self.start))
-        return dist.Exponential(rate.expand(self.dim), validate_args=False).to_event(1)
+        rate = rate.unsqueeze(-1).expand(*rate.shape, self.dim)
+        return dist.Exponential(rate, validate_args=False).to_event(1)
 
     @torch.no_grad()
     def observe(self, sites: dict[str, Tensor]) -> None:

@@ -16,12 +16,14 @@ class CoFiringGatesPrior(PosteriorObserver):
     r"""Couplings of gates from how much more often than by chance two latents fire together.
 
     .. math:: J_{ij} = c\, \mathrm{clip}\Big(\log \frac{n_{ij}\, N}{n_i n_j},\ \pm 3\Big)
-        \quad\text{where}\quad \frac{|n_{ij} - n_i n_j / N|}{\sqrt{n_i n_j / N}} > z
+        \quad\text{where}\quad 2\Big(n_{ij} \log \frac{n_{ij}}{e_{ij}} - n_{ij} + e_{ij}\Big) > z^2,
+        \quad e_{ij} = \frac{n_i n_j}{N}
 
     :math:`n_i` and :math:`n_{ij}` count rows on which one and both of two latents are more likely
     on than off, over about the last ``memory`` updates, N rows. They are counted from ``start`` on,
     when atoms have become features, and turned into couplings ``every`` so many updates, on the
-    host. Pairs that are not significant get none.
+    host. Pairs that are not significant get none: of independent ones at most a share
+    :math:`2 e^{-z^2/2}` is, by Chernoff's bound, however rarely they fire.
 
     As gates of a :class:`priors.SpikeSlabPrior` it is the :class:`priors.IsingGatesPrior` of its
     last estimate.
@@ -32,12 +34,12 @@ class CoFiringGatesPrior(PosteriorObserver):
         every: Updates between two estimates.
         memory: Updates after which a count has faded to 1/e.
         strength: :math:`c`.
-        significance: :math:`z`, standard deviations of a count under independence.
+        significance: :math:`z`; of frequent pairs, standard deviations under independence.
         relabelling: A permutation ``(K,)`` by which couplings are given to other latents than they
             were estimated for: the control that has as many couplings, but not those.
 
     Raises:
-        ConfigError: ``cofiring.setting``; ``cofiring.size`` for more than 8192 latents.
+        ConfigError: ``cofiring.setting``, also for a relabelling that is none; ``cofiring.size`` for more than 8192 latents.
 
     Example:
         >>> gates = IsingGatesPrior(Graph.blocks((1, 1, 1)), rate=0.1)
@@ -65,11 +67,12 @@ class CoFiringGatesPrior(PosteriorObserver):
         relabelling: Tensor | None = None,
     ) -> None:
         super().__init__()
+        whole = relabelling is None or is_permutation(relabelling, gates.dim)
         positive = every >= 1 and memory >= 1 and strength > 0 and significance >= 0
-        if start < 0 or not positive:
+        if start < 0 or not positive or not whole:
             raise ConfigError(
                 "couplings are estimated every so often from counts: got "
-                f"{start=}, {every=}, {memory=}, {strength=}, {significance=}.",
+                f"{start=}, {every=}, {memory=}, {strength=}, {significance=}, {relabelling=}.",
                 code="cofiring.setting",
             )
         if gates.dim > MOST:
@@ -86,7 +89,7 @@ class CoFiringGatesPrior(PosteriorObserver):
         self.register_buffer("rows", torch.zeros(()))
         self.register_buffer("counts", torch.zeros(gates.dim, gates.dim))
         self.relabelling = relabelling
-        self._step = 0
+        self._step: int | None = None  # updates, as the host knows them
 
     @property
     def dim(self) -> int:
@@ -102,6 +105,8 @@ class CoFiringGatesPrior(PosteriorObserver):
 
     @torch.no_grad()
     def observe_posterior(self, posterior: dict[str, Distribution]) -> None:
+        if self._step is None:
+            self._step = int(self.updates)  # read once: it may have been loaded
         self.updates += 1
         self._step += 1
         if self._step <= self.start:
@@ -125,6 +130,11 @@ class CoFiringGatesPrior(PosteriorObserver):
         return f"start={self.start}, every={self.every}, strength={self.strength}"
 
 
+def is_permutation(order: Tensor, size: int) -> bool:
+    """Whether every latent is named once."""
+    return order.shape == (size,) and torch.equal(order.sort().values.cpu(), torch.arange(size))
+
+
 def lift_graph(
     counts: Tensor, rows: Tensor, *, strength: float, significance: float, clip: float = 3.0
 ) -> Graph:
@@ -139,9 +149,9 @@ def lift_graph(
     single = counts.diagonal().double()
     expected = single * single[:, None] / rows.double().clamp(min=1.0)
     both = counts.double()
-    score = (both - expected) / expected.clamp(min=1e-12).sqrt()
+    gain = torch.xlogy(both, both / expected.clamp(min=1e-12)) - both + expected
     lift = ((both + 0.5) / (expected + 0.5)).log().clamp(-clip, clip)
-    kept = (score.abs() > significance) & (expected > 0) & (lift != 0)
+    kept = (2 * gain > significance**2) & (expected > 0) & (lift != 0)
     low, high = kept.triu(1).nonzero().mT.cpu()
     weights = strength * lift[low, high].cpu()
     return Graph(torch.stack([low, high]), weights, len(single), signed=True)

@@ -4,8 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from priors.replicas import stack_like
 from vsae.errors import ConfigError
 from vsae.observer import Observer
+from vsae.unstackable import refuse_replicas
 
 
 class Coherence(Observer):
@@ -71,3 +73,6 @@ class Coherence(Observer):
 
     def extra_repr(self) -> str:
         return f"weight={self.weight}, threshold={self.threshold}"
+
+
+stack_like.register(Coherence, refuse_replicas)

@@ -5,6 +5,8 @@ attributes of the same names. Names are looked up in a closed table, never impor
 settings file cannot run code. Extend the table with :func:`register`.
 """
 
+import math
+
 from torch import Tensor, nn
 
 import priors
@@ -55,6 +57,8 @@ def describe(
     if isinstance(value, Tensor):
         tensors[path] = value.detach()
         return {"tensor": path, "learned": isinstance(value, nn.Parameter)}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}  # which JSON has no name for
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):
@@ -93,6 +97,8 @@ def build(
         return tuple(build(v, tensors, _join(path, str(i)), seen) for i, v in enumerate(spec))
     if not isinstance(spec, dict):
         return spec
+    if "float" in spec:
+        return float(spec["float"])
     if "tensor" in spec:
         tensor = _look_up(tensors, spec["tensor"])
         return nn.Parameter(tensor.clone()) if spec.get("learned") else tensor

@@ -101,8 +101,7 @@ class ClosedFormELBO(ELBO):
         for name, site in of_model.items():
             if site["is_observed"]:
                 term, source = -site["fn"].log_prob(site["value"]), site
-                if name == "x":
-                    term = term + self._spread(model, site["fn"], sources)
+                term = term + self._spread(site, sources)
             else:
                 source = sources[name]
                 self._check_draw(name, source["fn"])
@@ -113,8 +112,8 @@ class ClosedFormELBO(ELBO):
     def _latent_term(self, kl: Tensor, mask: Tensor | bool | None) -> Tensor:
         return kl
 
-    def _spread(self, model, likelihood: Distribution, sources: dict) -> Tensor | float:
-        """What the observed term lacks where codes are not draws."""
+    def _spread(self, site: dict, sources: dict[str, dict]) -> Tensor | float:
+        """What the term of an observed site lacks where codes are not draws."""
         return 0.0
 
     def _check_draw(self, name: str, q: Distribution) -> None:

@@ -5,8 +5,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from priors.errors import ConfigError
+from priors.replicas import stack_like
 from priors.spike_slab import SpikeSlab, SpikeSlabPrior
 from vsae.observer import PosteriorObserver
+from vsae.unstackable import refuse_replicas
 
 LEAST, GREATEST = 1e-5, 0.5  # rates
 
@@ -20,7 +22,7 @@ class FittedSpikeSlabPrior(PosteriorObserver):
 
     Bars are means over the rows of a batch. The rate becomes :math:`n_k`: with one per latent it is
     automatic relevance determination, latents that are not needed are switched off for good
-    measure. The amplitudes' mean becomes :math:`(1-p) f_k/n_k + p \sum f / \sum n`, shrunk towards
+    measure, at a rate of 1e-5; none fires on more than half of the rows. The amplitudes' mean becomes :math:`(1-p) f_k/n_k + p \sum f / \sum n`, shrunk towards
     that of all latents, and their variance :math:`s_k/n_k - (f_k/n_k)^2`, but at most
     :math:`(\text{spread} \cdot \text{mean})^2`: without these a rare latent's slab fits the few
     rows that it happens to fire on, and the slab's advantage, amplitudes away from zero, is lost.
@@ -30,7 +32,8 @@ class FittedSpikeSlabPrior(PosteriorObserver):
         prior: Whose rates and amplitudes are set; it starts from what it has.
         rate: :math:`ρ` in (0, 1], per update.
         pooling: :math:`p` in [0, 1].
-        spread: Greatest relative deviation of amplitudes; positive, may be infinite.
+        spread: Greatest relative deviation of amplitudes; positive, may be infinite. A
+            :class:`priors.HalfNormalPrior` needs that: its own is 0.76, always.
 
     Raises:
         ConfigError: ``fitted.setting``.
@@ -90,9 +93,11 @@ class FittedSpikeSlabPrior(PosteriorObserver):
         self.moments.lerp_(self._now(posterior["z"]), self.rate)
         probability, first, second = self.moments
         self.prior.gates.match(probability.clamp(LEAST, GREATEST))
-        safe = probability.clamp(min=torch.finfo(probability.dtype).tiny)
-        mean, square = first / safe, second / safe
         shared = first.sum() / probability.sum()
+        # Of a latent that never fires, at rate 1, nothing is known.
+        known = probability > torch.finfo(probability.dtype).tiny
+        mean = torch.where(known, first / probability, shared)
+        square = torch.where(known, second / probability, shared**2)
         centre = torch.lerp(mean, shared, self.pooling)
         widest = (self.spread * centre) ** 2
         variance = (square - mean**2).clamp(min=1e-4 * centre**2).minimum(widest)
@@ -100,3 +105,6 @@ class FittedSpikeSlabPrior(PosteriorObserver):
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}, pooling={self.pooling}, spread={self.spread}"
+
+
+stack_like.register(FittedSpikeSlabPrior, refuse_replicas)

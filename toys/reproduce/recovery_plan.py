@@ -245,7 +245,7 @@ def recipe_story(
     """One model of ours, and slabs of every law and noise after it if asked for."""
     recipe, rows, lr = chosen.recipe, chosen.slab_rows, chosen.slab_lr
     first = max(end, recipe.l1[0])
-    shape, batch = recipe.shape, recipe.batch_size
+    shape, batch = chosen.slab_shape, recipe.batch_size
     follow = [
         Slab(law=law, noise=noise, shape=shape, rows=rows, batch=batch, lr=lr)
         for law in LAWS

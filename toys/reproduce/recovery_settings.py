@@ -46,6 +46,7 @@ class Settings:
             follow.
         ks: Active latents, at most, when our amplitudes are solved again.
         noises: Floors of the slabs' noise.
+        slab_shape: Shape of that noise per dimension.
         slab_rows: Rows that a slab sees.
         slab_lr: Its learning rate.
         common: Values of L0 at which arms are compared on the stories.
@@ -77,11 +78,12 @@ class Settings:
     story_search: int = 200_000
     story_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
     field_ks: tuple[int, ...] = (5, 12, 24)
-    ends: tuple[float, ...] = (1.5, 0.8, 0.4)
-    end: float = 0.4
+    ends: tuple[float, ...] = (0.8, 0.4)
+    end: float = 0.8
     ks: tuple[int, ...] = (6, 9, 12, 16, 20, 24)
-    noises: tuple[float, ...] = (0.15, 0.3)
-    slab_rows: int = 48_000
+    noises: tuple[float, ...] = (0.07, 0.15, 0.3)
+    slab_shape: float = 1.0
+    slab_rows: int = 32_000
     slab_lr: float = 0.01
     common: tuple[float, ...] = (6.0, 12.0, 20.0)
 
@@ -129,7 +131,8 @@ def _smoke() -> Settings:
         story_search=512,
         story_rates=(1e-2,),
         field_ks=(5, 16),
-        ends=(1.5, 0.4),
+        ends=(0.8, 0.4),
         ks=(6, 12),
+        noises=(0.15, 0.3),
         slab_rows=512,
     )

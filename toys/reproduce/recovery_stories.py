@@ -146,7 +146,7 @@ class StoriesRecipeJob(Job):
             seconds = timed(slab_run(pair, found.train, slab, self.seed + 1))
         except NonFiniteLossError as error:
             return row | {"failed": str(error), "seconds": 0.0}
-        row |= worth(found, pair, encoded(pair, found.test).values)
+        row |= worth(found, pair, encoded(pair, found.test).values, None)
         name = f"{slab.law}, {slab.noise}"
         atoms[name] = pair.W_dec
         more = {"seconds": seconds, "tensor": name}
@@ -183,18 +183,19 @@ def data_points(found: Text, latents: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def worth(found: Text, pair: Autoencoder, codes: Tensor, ks: Sequence[int] = ()) -> dict:
+def worth(found: Text, pair: Autoencoder, codes: Tensor, ks: Sequence[int] | None = ()) -> dict:
     """Sparsity and fidelity of held-out codes as they are, and with amplitudes solved again.
 
     Args:
         found: The rows.
         pair: Whose decoder restores them.
         codes: Of the held-out rows.
-        ks: At most so many active latents, a point each; all of them if there are none.
+        ks: At most so many active latents, a point each; all of them if there are none; nothing
+            is solved again if ``None``.
     """
-    x = found.normalizer(found.test) - pair.b_dec
+    x = found.normalizer(found.test) - pair.b_dec  # as the codes' atoms see it
     points = [point(found, pair, codes, "as it is", None)]
-    for k in ks or (None,):
+    for k in () if ks is None else ks or (None,):
         solved = refitted(x, codes, pair.W_dec, k)
         points.append(point(found, pair, solved, "refitted", k))
     return {"dead": 100 * float(metrics.dead_fraction(codes)), "points": points}

@@ -59,6 +59,11 @@ class SparseAutoencoder(nn.Module):
         self.link = nn.Identity() if link is None else link
         self.dictionary = dictionary
 
+    @property
+    def _linear(self) -> dict[str, nn.Module]:
+        """For :class:`vsae.ExpectedELBO`: whether the mean is linear in what the site holds."""
+        return {"linear": self.decoder} if isinstance(self.link, nn.Identity) else {}
+
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
         prior, noise = self.prior(), self.noise()
         with plates(x, prior.batch_shape):
@@ -68,7 +73,7 @@ class SparseAutoencoder(nn.Module):
             if isinstance(noise, Distribution):
                 noise = pyro.sample("noise", noise)
             mean = self.decoder(self.link(z))
-            pyro.sample("x", SphericalNormal(mean, noise), obs=x)
+            pyro.sample("x", SphericalNormal(mean, noise), obs=x, infer=self._linear)
         return mean
 
     def code(self, sites: dict[str, Tensor]) -> Float[Tensor, "*rows K"]:

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priors.errors import ConfigError
+from priors.replicas import stack_like
 from vsae.posteriors.point import point
 from vsae.posteriors.proximal import proximal
+from vsae.unstackable import refuse_replicas
 
 SQUARINGS = 4  # of the Gram matrix, in the bound on its greatest eigenvalue
 
@@ -34,8 +36,8 @@ class FISTAPosterior(nn.Module):
         iterations: How many.
 
     Raises:
-        ConfigError: ``iterations.count`` unless there is at least one; when run, ``fista.prior``
-            for another prior.
+        ConfigError: ``iterations.count`` unless there is at least one; ``fista.noise`` for a noise
+            that is a latent; when run, ``fista.prior`` for another prior.
 
     Example:
         >>> from priors import ExponentialPrior
@@ -55,6 +57,12 @@ class FISTAPosterior(nn.Module):
     ) -> None:
         super().__init__()
         check_iterations(iterations)
+        if isinstance(noise(), Distribution):
+            raise ConfigError(
+                f"FISTA has one noise for all rows: got {type(noise).__name__}, expected FixedNoise, "
+                "LearnedNoise or AnnealedNoise. MeanFieldPosterior infers a noise per row.",
+                code="fista.noise",
+            )
         self.decoder, self.prior, self.noise = decoder, prior, noise
         self.iterations, self.latents = int(iterations), decoder.latents
 
@@ -71,7 +79,7 @@ class FISTAPosterior(nn.Module):
         """The codes, with the gradient of the iterations where one is recorded."""
         atoms, bias = self.decoder.W_dec, self.decoder.b_dec
         target = x if bias is None else x - bias
-        prior, length = self.prior().base_dist, 1 / greatest_eigenvalue(atoms)
+        prior, length = self.prior(), 1 / greatest_eigenvalue(atoms)
         step = length * self.noise() ** 2
         z = ahead = x.new_zeros(*x.shape[:-1], self.latents)
         momentum = 1.0
@@ -140,3 +148,6 @@ def check_iterations(iterations: int) -> None:
             f"a guide by iteration needs at least one: got {iterations!r}.",
             code="iterations.count",
         )
+
+
+stack_like.register(FISTAPosterior, refuse_replicas)

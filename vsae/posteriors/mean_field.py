@@ -14,10 +14,13 @@ from priors._tail import log_ndtr, positive_part
 from priors.errors import ConfigError
 from priors.gates import gate_field
 from priors.half_line import HalfLine, half_line
+from priors.replicas import stack_like
 from priors.spike_slab import SpikeSlab
 from priors.truncated_normal import LOG_SQRT_TAU, TruncatedNormal
+from vsae.decoders import FreeDecoder
 from vsae.posteriors.fista import check_iterations
 from vsae.row_noise import fitted_noise
+from vsae.unstackable import refuse_replicas
 
 Tail = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -72,7 +75,8 @@ class MeanFieldPosterior(nn.Module):
 
     Raises:
         ConfigError: ``iterations.count``, ``iterations.damping``; ``mean_field.prior`` for a prior
-            that is not a spike and slab; when run, ``amplitude.family``, ``gates.family``.
+            that is not a spike and slab, ``mean_field.decoder`` for atoms of any norm; when run,
+            ``amplitude.family``, ``gates.family``.
 
     Example:
         >>> from priors import BernoulliPrior, SpikeSlabPrior, TruncatedNormalPrior
@@ -110,6 +114,11 @@ class MeanFieldPosterior(nn.Module):
                 f"mean-field gates need a spike-and-slab prior: got {type(prior()).__name__}, "
                 "expected SpikeSlabPrior(gates, slab). FISTAPosterior is for ℓ1 priors.",
                 code="mean_field.prior",
+            )
+        if isinstance(decoder, FreeDecoder):
+            raise ConfigError(
+                "mean-field updates are of unit atoms: got FreeDecoder, expected LinearDecoder.",
+                code="mean_field.decoder",
             )
         self.decoder, self.prior, self.noise = decoder, prior, noise
         self.iterations, self.damping = int(iterations), float(damping)
@@ -234,3 +243,6 @@ def _rough_tail(ratio: Tensor) -> tuple[Tensor, Tensor]:
     ratio = ratio.clamp(min=-12.0)
     half, mass = 0.5 * ratio * ratio, 0.5 * torch.erfc(ratio * -math.sqrt(0.5))
     return half + mass.log(), ratio + (-half - LOG_SQRT_TAU).exp() / mass
+
+
+stack_like.register(MeanFieldPosterior, refuse_replicas)

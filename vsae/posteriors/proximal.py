@@ -3,7 +3,7 @@
 from functools import singledispatch
 
 from torch import Tensor
-from torch.distributions import Distribution, Exponential, Laplace
+from torch.distributions import Distribution, Exponential, Independent, Laplace
 
 from vsae.errors import ConfigError
 
@@ -21,6 +21,11 @@ def proximal(prior: Distribution, value: Tensor, step: Tensor) -> Tensor:
         code="fista.prior",
         context={"class": type(prior).__name__},
     )
+
+
+@proximal.register
+def _(prior: Independent, value: Tensor, step: Tensor) -> Tensor:
+    return proximal(prior.base_dist, value, step)
 
 
 @proximal.register

@@ -158,6 +158,11 @@ class RecoveryRecipe:
         """Rates and amplitudes of codes, without the small ones that ℓ1 leaves."""
         codes = pair.encode(x[:FIRST_ROWS])
         fires = codes > 0.25 * codes.square().sum() / codes.sum()
+        if not bool(fires.any()):
+            raise ConfigError(
+                f"no latent fires after phase 1: got l1={self.l1}, expected a smaller penalty.",
+                code="recipe.silent",
+            )
         count = fires.sum(0).clamp(min=1)
         typical = codes[fires].mean()
         size = torch.where(fires, codes, 0.0).sum(0) / count
@@ -171,7 +176,7 @@ class RecoveryRecipe:
 
     def _fit(self, pair: Autoencoder, x: Tensor, steps: int, lr: float, schedule, seed: int) -> Run:
         return fit(
-            pair,
+            pair.to(x.device, x.dtype),
             x,
             steps=steps,
             batch_size=self.batch_size,
@@ -200,7 +205,8 @@ def dictionary_of_rows(
     x: Float[Tensor, "rows d"], latents: int, generator: torch.Generator
 ) -> LinearDecoder:
     """A dictionary whose atoms point at random rows, of centred activations."""
-    decoder = LinearDecoder(latents, x.shape[-1]).to(x.device, x.dtype)
+    with torch.random.fork_rng(devices=[]):  # random atoms are drawn, and replaced
+        decoder = LinearDecoder(latents, x.shape[-1]).to(x.device, x.dtype)
     picked = torch.randint(len(x), (latents,), generator=generator)
     if latents <= len(x):
         picked = torch.randperm(len(x), generator=generator)[:latents]

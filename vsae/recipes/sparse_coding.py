@@ -114,7 +114,7 @@ class SparseCodingRecipe:
 
     def _fit(self, pair: Autoencoder, x: Tensor, steps: int, lr: float, schedule, seed: int) -> Run:
         return fit(
-            pair,
+            pair.to(x.device, x.dtype),
             x,
             steps=steps,
             batch_size=self.batch_size,

@@ -1,0 +1,244 @@
+"""Figures of the synthetic parts, and the numbers behind each beside its PNG."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from toys.reproduce.arguments import write_json
+from toys.reproduce.html import DPI
+from toys.reproduce.recovery_arms import ARMS
+from toys.reproduce.recovery_bars import width
+from toys.reproduce.recovery_cache import tensors_of
+from toys.reproduce.recovery_data import Draw, problem
+from toys.reproduce.recovery_results import LABELS, Results, label, mean
+from toys.reproduce.recovery_structure import STRUCTURES
+from toys.reproduce.recovery_synthetic import L1, SLAB
+from toys.reproduce.recovery_tables import calibrated
+from vsae import metrics
+
+Drawn = tuple[Figure, dict]
+OURS = "#c62828"
+
+
+def draw_all(results: Results, folder: Path) -> list[Path]:
+    """Every figure of the parts that were run; returns the PNGs."""
+    pictures: dict[str, Drawn | None] = {}
+    if "data-a" in results.parts:
+        pictures |= {"features": features(results), "efficiency": efficiency(results)}
+        pictures["structure"] = structure(results)
+    if "families" in results.parts:
+        pictures["families"] = families(results)
+    if "calibration" in results.parts:
+        pictures["calibration"] = calibration(results)
+    found = {stem: drawn for stem, drawn in pictures.items() if drawn is not None}
+    return [write(folder, stem, drawn) for stem, drawn in found.items()]
+
+
+def write(folder: Path, stem: str, drawn: Drawn) -> Path:
+    """A figure as PNG, and its numbers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stem}.png"
+    drawn[0].savefig(path, dpi=DPI, metadata={"Software": None})
+    write_json(path.with_suffix(".json"), drawn[1])
+    return path
+
+
+def features(results: Results) -> Drawn | None:
+    """Cosines of features and latents of the first seed, ours and the best of the field."""
+    wide = results.settings.widths[0]
+    ours, best = results.ours("data-a", wide), results.best_of_field("data-a", wide, "mcc")
+    if not ours or best is None:
+        return None
+    figure = Figure(figsize=(12, 5.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    shown = {}
+    for axis, name, row in zip(
+        axes, (LABELS[SLAB], label(best[0])), (ours[0], best[1][0]), strict=True
+    ):
+        matrix, bounds = matched_cosines(results, row)
+        image = axis.imshow(matrix.numpy(), cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
+        for level, (low, high) in bounds.items():
+            axis.axhline(high - 0.5, color="white", linewidth=0.6)
+            axis.annotate(level, (0, (low + high) / 2), xytext=(-4, 0), ha="right", va="center",
+                          textcoords="offset points", fontsize=8)  # fmt: skip
+        axis.set_title(f"{name}: MCC {row['mcc']:.3f}, F1 {row['f1']:.3f}", fontsize=10)
+        axis.set_xlabel("latents, each below the feature it is matched with")
+        axis.set_xticks([])
+        axis.set_yticks([])
+        shown[name] = {"diagonal": matrix.diagonal().tolist(), "levels": bounds}
+    figure.colorbar(image, ax=axes, fraction=0.03, label="|cos|")
+    return figure, shown
+
+
+def matched_cosines(results: Results, row: Mapping) -> tuple[Tensor, dict[str, list[int]]]:
+    """Cosines, features by place in the trees, latents in the order of their features."""
+    chosen = results.settings
+    draw = Draw(case="data-a", generator=row["seed"], rows=1_024, test=16)
+    assert chosen.rows > 0
+    found, atoms = problem(draw), tensors_of(row)["atoms"]
+    truth = found.toy.dictionary
+    groups = [group.nonzero().flatten() for group in found.groups.values()]
+    order = torch.cat(groups)
+    latents = metrics.match(atoms, truth, threshold=0.0).latents[order]
+    ends = torch.tensor([len(group) for group in groups]).cumsum(0).tolist()
+    bounds = {
+        name: [low, high]
+        for name, low, high in zip(found.groups, [0, *ends], ends, strict=False)
+    }
+    matrix = metrics.cosine_similarities(atoms, truth).mT[order]
+    return matrix[:, latents[latents >= 0]], bounds
+
+
+def efficiency(results: Results) -> Drawn:
+    """MCC against rows seen, F1 against seconds."""
+    figure = Figure(figsize=(13, 5.4), layout="constrained")
+    axes, shown = figure.subplots(1, 2), {}
+    lines = {k: rows for k, rows in results.keyed("data-a").items() if rows[0]["curve"]}
+    colours = {arm: f"C{n % 10}" for n, arm in enumerate(ARMS)} | {SLAB: OURS, L1: "#ef9a9a"}
+    for key, rows in lines.items():
+        points = average(rows)
+        style = {"color": colours[key[0]], "linewidth": 2.2 if key[0] not in ARMS else 1.1}
+        style["linestyle"] = "--" if key[3] is not None and key[3] < 1 else "-"
+        for axis, across, up in ((axes[0], "rows", "mcc"), (axes[1], "seconds", "f1")):
+            axis.plot([p[across] for p in points], [p[up] for p in points], label=label(key), **style)
+        shown[label(key)] = points
+    for axis, across, up in (
+        (axes[0], "rows seen in training", "MCC"),
+        (axes[1], "CPU seconds of training, one thread", "F1"),
+    ):
+        axis.set_xscale("log")
+        axis.set_xlabel(across)
+        axis.set_ylabel(up)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    figure.suptitle(f"Data A, {results.settings.widths[0]} latents, means over seeds", fontsize=11)
+    return figure, shown
+
+
+def average(rows: Sequence[Mapping]) -> list[dict]:
+    """The looks of several seeds, averaged look by look."""
+    looks = list(zip(*(row["curve"] for row in rows), strict=False))
+    names = ("rows", "seconds", "mcc", "f1", "share", "l0")
+    return [{n: sum(p[n] for p in look) / len(look) for n in names} for look in looks]
+
+
+def structure(results: Results) -> Drawn | None:
+    """Precision and recall of edges against chance, and the gain in MCC on the shuffled."""
+    wide = results.settings.widths[0]
+    found = {n: rows for n in STRUCTURES if (rows := results.ours("data-a", wide, n))}
+    if "learned" not in found:
+        return None
+    figure, shown = Figure(figsize=(11, 4.4), layout="constrained"), {}
+    for axis, kind in zip(figure.subplots(1, 2), ("together", "exclusive"), strict=True):
+        shown[kind] = bars_of(axis, found, kind)
+        axis.set_title(
+            "features that fire together" if kind == "together" else "features that exclude",
+            fontsize=10,
+        )
+    figure.suptitle("Edges between matched latents against the trees of Data A", fontsize=11)
+    return figure, shown
+
+
+def bars_of(axis: Axes, found: Mapping[str, Sequence[Mapping]], kind: str) -> dict:
+    """One panel: per structure its precision, recall and the chance of precision."""
+    shown = {}
+    for at, (name, rows) in enumerate(found.items()):
+        for shift, column in enumerate(("precision", "recall", "density")):
+            cell = mean(rows, lambda row: row["structure_found"][kind][column])
+            if cell is None:
+                continue
+            axis.bar(
+                at + 0.26 * (shift - 1),
+                cell.mean,
+                0.24,
+                yerr=cell.half_width,
+                color=f"C{shift}",
+                label={"density": "chance"}.get(column, column) if at == 0 else None,
+            )
+            shown[f"{name}, {column}"] = cell.mean
+    names = {"none": "none (read off after)", "true": "true trees (read off after)"}
+    axis.set_xticks(range(len(found)), [names.get(n, n) for n in found], fontsize=8)
+    axis.set_ylim(0, 1.05)
+    axis.legend(fontsize=8, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    return shown
+
+
+def families(results: Results) -> Drawn:
+    """Share of features found and F1, case by case, arm by arm."""
+    cases = [case for case in results.settings.small if results.keyed(case)]
+    figure = Figure(figsize=(12, 1.6 + 0.3 * len(cases)), layout="constrained")
+    axes, shown = figure.subplots(1, 2, sharey=True), {}
+    for axis, metric in zip(axes, ("share", "f1"), strict=True):
+        for at, case in enumerate(cases):
+            for key, rows in results.keyed(case).items():
+                cell = mean(rows, metric)
+                if key[1] != width(case) or cell is None:
+                    continue
+                ours = key[0] not in ARMS
+                index = 0 if ours else 1 + list(ARMS).index(key[0])
+                colour = OURS if ours else f"C{index % 10}"
+                filled = colour if key[0] != L1 else "none"
+                axis.plot(cell.mean, at, "o" if ours else "s", color=colour, mfc=filled, ms=5)
+                shown[f"{metric}, {case}, {label(key)}"] = cell.mean
+        axis.set_xlabel({"share": "share of features above cosine 0.9", "f1": "F1"}[metric])
+        axis.grid(axis="y", linewidth=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(cases)), cases, fontsize=8)
+    for arm in (SLAB, L1, "topk", "batch_topk", "isotropic", "true_covariance"):
+        ours = arm not in ARMS
+        colour = OURS if ours else f"C{(1 + list(ARMS).index(arm)) % 10}"
+        axes[1].plot([], [], "o" if ours else "s", color=colour, label=LABELS[arm],
+                     mfc="none" if arm == L1 else colour)  # fmt: skip
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    return figure, shown
+
+
+def calibration(results: Results) -> Drawn | None:
+    """Reliability of firing probabilities, and coverage of intervals."""
+    found = calibrated(results)
+    if not found:
+        return None
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    shown = {}
+    for case, rows in found.items():
+        curves = [row["calibration"]["reliability"] for row in rows]
+        bins = range(len(curves[0]["counts"]))
+        points = [pooled(curves, at) for at in bins]
+        known = [point for point in points if point is not None]
+        left.plot([p for p, _ in known], [o for _, o in known], "o-", label=case)
+        levels = rows[0]["calibration"]["intervals"]["levels"]
+        held = [
+            sum(row["calibration"]["intervals"]["coverage"][at] for row in rows) / len(rows)
+            for at in range(len(levels))
+        ]
+        right.plot(levels, held, "o-", label=case)
+        shown[case] = {"reliability": known, "levels": levels, "coverage": held}
+    for axis, across, up in (
+        (left, "stated probability that a latent fires", "share of rows on which it does"),
+        (right, "stated level of an interval", "share that hold the amplitude"),
+    ):
+        axis.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle="--")
+        axis.set_xlabel(across)
+        axis.set_ylabel(up)
+        axis.legend(fontsize=8, frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, shown
+
+
+def pooled(curves: Sequence[Mapping], at: int) -> tuple[float, float] | None:
+    """Stated and observed frequency of one bin, all seeds together; nothing of an empty one."""
+    total = sum(curve["counts"][at] for curve in curves)
+    if not total:
+        return None
+    filled = [curve for curve in curves if curve["counts"][at]]
+    stated, seen = (
+        sum(curve["counts"][at] * curve[name][at] for curve in filled) / total
+        for name in ("predicted", "observed")
+    )
+    return stated, seen

@@ -1,0 +1,151 @@
+"""What the numbers say of the synthetic parts, by rules that were written before them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from toys.recovery_cases import RECOVERY_CASES
+from toys.reproduce.flat_matched import outcome, over_seeds
+from toys.reproduce.recovery_arms import ARMS
+from toys.reproduce.recovery_bars import width
+from toys.reproduce.recovery_results import (
+    STRUCTURE_LABELS,
+    Results,
+    differences,
+    label,
+    mean,
+)
+from toys.reproduce.recovery_structure import STRUCTURES
+from toys.reproduce.recovery_tables import calibrated
+from toys.reproduce.tables import number
+
+RULE = (
+    "Rule: better or worse is said where the 95 % t-interval over seeds of the difference, seed by "
+    "seed, is wholly on one side of 0, each comparison on its own; undecided otherwise. The arm of "
+    "the field that ours is compared with is the one, at its strength, of the highest mean."
+)
+
+
+def findings(results: Results) -> list[str]:
+    """Sentences, each with its numbers."""
+    lines = [RULE]
+    if "data-a" in results.parts:
+        lines += [*against_field(results, "data-a"), *against_field(results, "data-a-hard")]
+        lines += [*phases(results), *structures(results), *places(results)]
+    if "families" in results.parts:
+        lines += [*by_family(results), *other_widths(results)]
+    if "calibration" in results.parts:
+        lines += calibrations(results)
+    return lines
+
+
+def against_field(results: Results, case: str) -> Iterator[str]:
+    """Ours without structure against the best arm of the field."""
+    ours = results.ours(case, width(case))
+    for metric, name in (("mcc", "MCC"), ("f1", "F1"), ("share", "share > 0.9")):
+        best = results.best_of_field(case, width(case), metric)
+        if not ours or best is None:
+            continue
+        yield (
+            f"{case}, {name}: ours {mean(ours, metric)} against {label(best[0])} "
+            f"{mean(best[1], metric)}: {compared(ours, best[1], metric)}."
+        )
+
+
+def compared(one: Sequence[Mapping], other: Sequence[Mapping], metric: str) -> str:
+    """The difference of two arms, and what it decides."""
+    gain = over_seeds(differences(one, other, metric))
+    return f"{outcome(gain)} ({gain})"
+
+
+def phases(results: Results) -> Iterator[str]:
+    """What the slab adds to the ℓ1 phase."""
+    wide = results.settings.widths[0]
+    slab, first = results.ours("data-a", wide), results.ours("data-a", wide, arm="ours-l1")
+    if slab and first:
+        for metric in ("mcc", "f1"):
+            yield (
+                f"Slab against the ℓ1 phase alone, {metric.upper()}: "
+                f"{compared(slab, first, metric)}."
+            )
+
+
+def structures(results: Results) -> Iterator[str]:
+    """What structure in the prior adds to none."""
+    wide = results.settings.widths[0]
+    none = results.ours("data-a", wide)
+    for name in STRUCTURES:
+        rows = results.ours("data-a", wide, name)
+        if name == "none" or not rows or not none:
+            continue
+        parts = [f"{m} {compared(rows, none, m)}" for m in ("mcc", "f1", "share")]
+        yield f"Structure,{STRUCTURE_LABELS[name]}, against none: {'; '.join(parts)}."
+
+
+def places(results: Results) -> Iterator[str]:
+    """Which features are missed."""
+    ours = results.ours("data-a", results.settings.widths[0])
+    if ours:
+        shares = {
+            level: mean(ours, lambda row: row["levels"][level]["share"])
+            for level in ours[0]["levels"]
+        }
+        text = ", ".join(f"{level} {share}" for level, share in shares.items())
+        yield f"Data A, ours, share of features above cosine 0.9 by place in the trees: {text}."
+
+
+def by_family(results: Results) -> Iterator[str]:
+    """On how many cases ours finds more than every arm of the field."""
+    for metric, name in (("share", "share > 0.9"), ("f1", "F1")):
+        better, rest = [], []
+        for case in results.settings.small:
+            ours = results.ours(case, width(case))
+            best = results.best_of_field(case, width(case), metric)
+            if not ours or best is None:
+                continue
+            gain = over_seeds(differences(ours, best[1], metric))
+            place = better if gain.low > 0 else rest
+            place.append(f"{case} {number(gain.mean, digits=2)} against {ARMS[best[0][0]].label}")
+        yield (
+            f"Families, {name}: ours better than the best arm of the field on {len(better)} of "
+            f"{len(better) + len(rest)} cases; not on: {'; '.join(rest) or 'none'}."
+        )
+
+
+def other_widths(results: Results) -> Iterator[str]:
+    """Fewer and more latents than features."""
+    for case in results.settings.pilot:
+        count = RECOVERY_CASES[case].case.features
+        for factor in results.settings.factors:
+            rows = results.ours(case, int(factor * count))
+            best = results.best_of_field(case, int(factor * count), "f1")
+            if rows and best:
+                yield (
+                    f"{case}, {int(factor * count)} latents for {count} features: share > 0.9 "
+                    f"{mean(rows, 'share')}, F1 {mean(rows, 'f1')}; F1 against {label(best[0])}: "
+                    f"{compared(rows, best[1], 'f1')}."
+                )
+
+
+def calibrations(results: Results) -> Iterator[str]:
+    """How far probabilities and intervals can be believed."""
+    for case, rows in calibrated(results).items():
+        error, bound = (
+            mean(rows, lambda r: r["calibration"]["reliability"][name])
+            for name in ("error", "error_bound")
+        )
+        if error is None:
+            continue
+        intervals = rows[0]["calibration"]["intervals"]["levels"]
+        covered = [
+            mean(rows, lambda r: r["calibration"]["intervals"]["coverage"][i])
+            for i in range(len(intervals))
+        ]
+        text = ", ".join(
+            f"{number(100 * level)} %: {cell}"
+            for level, cell in zip(intervals, covered, strict=True)
+        )
+        said = "within" if error.mean <= bound.mean else "beyond"
+        yield (
+            f"Calibration, {case}: firing probabilities are off by {error} (ECE), {said} what "
+            f"perfect ones of as many events would show, {bound}; intervals of amplitudes hold the "
+            f"truth: {text}."
+        )

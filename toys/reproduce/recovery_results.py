@@ -1,0 +1,109 @@
+"""What a run found on synthetic data, looked up; and means over seeds."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from toys.reproduce.flat_matched import over_seeds
+from toys.reproduce.recovery_arms import ARMS
+from toys.reproduce.recovery_runs import Part
+from toys.reproduce.recovery_settings import Settings
+from toys.reproduce.recovery_synthetic import L1, SLAB
+from toys.reproduce.tables import Interval
+
+PRUNED = "ours-pruned"
+LABELS = {
+    L1: "ours, ℓ1 phase alone",
+    SLAB: "ours, spike and slab",
+    PRUNED: "ours, pruned from the wider",
+} | {name: arm.label for name, arm in ARMS.items()}
+STRUCTURE_LABELS = {
+    "none": "",
+    "true": " + true trees",
+    "learned": " + learned couplings",
+    "shuffled": " + couplings shuffled",
+}
+
+Key = tuple[str, int, str, float | None]
+"""Arm, latents, structure, strength."""
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a run found.
+
+    Args:
+        settings: What it was made of.
+        parts: By name, those that were run.
+    """
+
+    settings: Settings
+    parts: Mapping[str, Part] = field(default_factory=dict)
+
+    def rows(self, case: str) -> list[Mapping]:
+        """All models of a case, pruned ones among them, of whichever part; failed ones too."""
+        found = [
+            row
+            for name in ("data-a", "families")
+            if name in self.parts
+            for row in self.parts[name].rows
+            if row["case"] == case
+        ]
+        smaller = [
+            row | row["pruned"] | {"arm": PRUNED, "curve": []} for row in found if "pruned" in row
+        ]
+        return [*found, *smaller]
+
+    def keyed(self, case: str) -> dict[Key, list[Mapping]]:
+        """The finished models of a case by what they are, one per seed, in order of tables."""
+        found: dict[Key, list[Mapping]] = {}
+        for row in self.rows(case):
+            if row["failed"] is None:
+                found.setdefault(key_of(row), []).append(row)
+        order = [SLAB, L1, PRUNED, *ARMS]
+        return dict(sorted(found.items(), key=lambda item: (-item[0][1], order.index(item[0][0]))))
+
+    def ours(
+        self, case: str, latents: int, structure: str = "none", arm: str = SLAB
+    ) -> list[Mapping]:
+        """Our models of a case and width, in order of seeds."""
+        found = self.keyed(case).get((arm, latents, structure, None), [])
+        return sorted(found, key=lambda row: row["seed"])
+
+    def best_of_field(self, case: str, latents: int, metric: str) -> tuple[Key, list[Mapping]] | None:
+        """The arm of the field, at its strength, with the highest mean."""
+        found = {
+            key: rows
+            for key, rows in self.keyed(case).items()
+            if key[0] in ARMS and key[1] == latents and len(rows) == len(self.settings.seeds)
+        }
+        if not found:
+            return None
+        best = max(found, key=lambda key: sum(row[metric] for row in found[key]))
+        return best, sorted(found[best], key=lambda row: row["seed"])
+
+
+def key_of(row: Mapping) -> Key:
+    """What a model is, its seed aside."""
+    return row["arm"], row["latents"], row.get("structure", "none"), row["strength"]
+
+
+def label(key: Key) -> str:
+    """A model as people read it."""
+    arm, _, structure, strength = key
+    text = LABELS[arm] + STRUCTURE_LABELS[structure]
+    if arm not in ARMS or ARMS[arm].chosen:
+        return text
+    return f"{text}, {ARMS[arm].knob} = {strength:g}"
+
+
+def mean(rows: Iterable[Mapping], metric: str | Callable[[Mapping], float | None]) -> Interval | None:
+    """Interval over the models that have the value; nothing if none has."""
+    value = metric if callable(metric) else lambda row: row.get(metric)
+    known = [found for found in map(value, rows) if found is not None]
+    return over_seeds(known) if known else None
+
+
+def differences(one: Sequence[Mapping], other: Sequence[Mapping], metric: str) -> list[float]:
+    """Of a metric, seed by seed, where both have it."""
+    theirs = {row["seed"]: row[metric] for row in other}
+    return [row[metric] - theirs[row["seed"]] for row in one if row["seed"] in theirs]

@@ -1,0 +1,84 @@
+"""A run: of each part first the choices, then all jobs, in worker processes, from the cache."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from toys.reproduce import recovery_plan as plan
+from toys.reproduce.recovery_arms import ARMS
+from toys.reproduce.recovery_cache import Job, fetch_all
+from toys.reproduce.recovery_settings import Settings
+from toys.reproduce.recovery_stories import FIELD
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a part found.
+
+    Args:
+        searched: Rows by which the field's settings were chosen.
+        chosen: Those settings, by arm.
+        rows: Rows of results.
+    """
+
+    searched: Sequence[Mapping] = ()
+    chosen: Mapping = field(default_factory=dict)
+    rows: Sequence[Mapping] = ()
+
+
+def run_all(
+    chosen: Settings, parts: Sequence[str], folder: Path, threads: int
+) -> dict[str, Part]:
+    """Everything trained and measured, by part."""
+    with tqdm(unit="model", mininterval=0.5) as bar:
+
+        def fetched(jobs: Sequence[Job]) -> list[dict]:
+            return fetch_all(jobs, folder, threads, bar)
+
+        bar.total = sum(count(chosen, part) for part in parts)
+        return {part: run_part(chosen, part, fetched, bar) for part in parts}
+
+
+def run_part(
+    chosen: Settings, name: str, fetched: Callable[[Sequence[Job]], list[dict]], bar: tqdm
+) -> Part:
+    """One part: its choices, then its results."""
+    bar.set_description(f"{name}, choices")
+    searched = fetched(searches(chosen, name))
+    found = choose(name, searched)
+    bar.set_description(name)
+    return Part(searched, found, fetched(jobs(chosen, name, found)))
+
+
+def searches(chosen: Settings, name: str) -> list[Job]:
+    """Of a part; none for a part without arms of the field."""
+    if name == "stories":
+        return list(plan.story_searches(chosen))
+    group = plan.groups(chosen).get(name)
+    return [] if group is None else list(plan.searches(group, chosen))
+
+
+def choose(name: str, searched: Sequence[Mapping]) -> dict:
+    """What the search says."""
+    return plan.best_rates(searched) if name == "stories" else plan.best(searched)
+
+
+def jobs(chosen: Settings, name: str, found: Mapping) -> list[Job]:
+    """Of a part, each once."""
+    made = {
+        "data-a": lambda: plan.data_a(chosen, found),
+        "families": lambda: plan.families(chosen, found),
+        "stories": lambda: plan.stories(chosen, found),
+        "calibration": lambda: plan.calibrations(chosen),
+    }[name]()
+    return list(dict.fromkeys(made))
+
+
+def count(chosen: Settings, name: str) -> int:
+    """How many jobs a part has, whatever is chosen."""
+    any_rate = {arm: 1.0 for arm in FIELD}
+    any_choice = {n: (arm.strengths[0] if arm.chosen else None, 1.0) for n, arm in ARMS.items()}
+    found = any_rate if name == "stories" else any_choice
+    return len(searches(chosen, name)) + len(jobs(chosen, name, found))

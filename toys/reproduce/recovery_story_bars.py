@@ -1,0 +1,112 @@
+"""The bars of the stories: ours against BatchTopK at L0 12, on every layer."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from toys.reproduce.flat_matched import at_l0, over_seeds, points_of
+from toys.reproduce.recovery_bars import Bar
+from toys.reproduce.recovery_laws import LAWS
+from toys.reproduce.recovery_results import Results
+from toys.reproduce.recovery_story_tables import (
+    NAMES,
+    Line,
+    advantage,
+    curves,
+    laws,
+    stability_at,
+)
+from toys.reproduce.tables import Interval, number
+
+AT = 12.0  # the L0
+LESS = 0.6  # of BatchTopK's unexplained variance
+AGAIN = 0.5  # of the atoms, in another seed
+
+
+def story_bars(results: Results, stable: Sequence[Mapping]) -> list[Bar]:
+    """One and the same arm of ours has to be above all three, on every layer."""
+    found = curves(results)
+    ours = sorted({line.name for line in found if line.name.startswith("ours")})
+    verdicts = [(name, *verdict(results, found, stable, name)) for name in ours]
+    if not verdicts:
+        return []
+    best = max(verdicts, key=lambda entry: entry[1])
+    layers = len(results.settings.layers)
+    return [
+        Bar(
+            f"Stories, L0 {AT:g}",
+            f"one arm of ours, on every layer: mean unexplained variance ≤ {LESS:g} times that of "
+            f"the better start of BatchTopK, higher mean CE recovered, and ≥ {AGAIN:g} of atoms "
+            "found again in another seed",
+            f"{best[0]}: {best[1]} of {layers} layers; {best[2]}",
+            best[1] == layers,
+        )
+    ]
+
+
+def verdict(
+    results: Results, found: Mapping[Line, list[dict]], stable: Sequence[Mapping], name: str
+) -> tuple[int, str]:
+    """On how many layers an arm is above all three, and its numbers."""
+    above, parts = 0, []
+    for layer in results.settings.layers:
+        line = next((o for o in found if o.layer == layer and o.name == name), None)
+        theirs = better_start(results, found, layer)
+        ours = None if line is None else at(results, found[line], "ev")
+        if ours is None or theirs is None:
+            parts.append(f"layer {layer}: no common L0")
+            continue
+        less = (1 - ours.mean) / (1 - at(results, found[theirs], "ev").mean)
+        gain = at(results, found[line], "ce_recovered").mean
+        gain -= at(results, found[theirs], "ce_recovered").mean
+        again = stability_at(stable, line, AT)
+        above += less <= LESS and gain > 0 and again is not None and again >= AGAIN
+        share = "none" if again is None else number(again)
+        parts.append(f"layer {layer}: × {number(less)}, CE {number(gain)}, again {share}")
+    return above, "; ".join(parts)
+
+
+def better_start(results: Results, found: Mapping[Line, list[dict]], layer: int) -> Line | None:
+    """BatchTopK from the start that explains more."""
+    lines = [o for o in found if o.layer == layer and o.name == NAMES["batch_topk"]]
+    reached = {line: value for line in lines if (value := at(results, found[line], "ev"))}
+    return max(reached, key=lambda line: reached[line].mean) if reached else None
+
+
+def at(results: Results, points: Sequence[Mapping], metric: str) -> Interval | None:
+    """A metric at the L0 of the bar, over seeds; nothing if a seed's sweep does not reach it."""
+    values = [at_l0(points_of(points, seed, metric), AT) for seed in results.settings.readers]
+    return None if None in values else over_seeds(values)
+
+
+def story_findings(results: Results) -> Iterator[str]:
+    """Which law the evidence prefers, layer by layer: each law at its better noise."""
+    names = list(LAWS)
+    for layer in sorted({at for at, _ in laws(results)}):
+        gaps = {
+            (one, other): advantage(results, one, other, layer)
+            for one in names
+            for other in names
+            if one != other
+        }
+        ahead = [
+            name
+            for name in names
+            if all(gap is not None and gap.low > 0 for (one, _), gap in gaps.items() if one == name)
+        ]
+        said = f"{ahead[0]} preferred" if ahead else "undecided"
+        base = names[0]
+        numbers = ", ".join(
+            f"{name} − {base} {gaps[name, base]}" for name in names[1:] if gaps[name, base]
+        )
+        yield f"Evidence of amplitude laws, layer {layer}: {said} ({numbers} nats per row)."
+
+
+def starts(results: Results) -> Iterator[str]:
+    """What the start is worth to BatchTopK, and to ours."""
+    found = curves(results)
+    for layer in results.settings.layers:
+        for name in (NAMES["batch_topk"], NAMES["matryoshka"]):
+            lines = [o for o in found if o.layer == layer and o.name == name]
+            values = {o.start: at(results, found[o], "ev") for o in lines}
+            text = "; ".join(f"from {start} {value}" for start, value in values.items() if value)
+            if text:
+                yield f"EV at L0 {AT:g}, layer {layer}, {name}: {text}."

@@ -1,0 +1,175 @@
+"""The stories' tables: frontiers at common L0, stability across seeds, evidence of laws."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from toys.reproduce.flat_matched import at_l0, cell_at, over_seeds
+from toys.reproduce.recovery_cache import tensors_of
+from toys.reproduce.recovery_results import Results, mean
+from toys.reproduce.recovery_stories import CONTROLS, L1, SLAB, data_points
+from toys.reproduce.recovery_text import Reading, text
+from toys.reproduce.tables import Cell, Interval, Table
+from vsae import metrics
+from vsae.errors import EmptyDataError
+
+NAMES = {"batch_topk": "BatchTopK + AuxK", "matryoshka": "Matryoshka + AuxK", L1: "ours, ℓ1"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve of fidelity against L0.
+
+    Args:
+        layer: Of the network.
+        name: As people read it; ours begin with "ours".
+        start: Where its atoms start.
+    """
+
+    layer: int
+    name: str
+    start: str
+
+
+def models(results: Results) -> list[Mapping]:
+    """Every model on the stories, slabs among them."""
+    if "stories" not in results.parts:
+        return []
+    rows = [row for row in results.parts["stories"].rows if row["failed"] is None]
+    slabs = [slab | {"file": row["file"]} for row in rows for slab in row.get("slabs", [])]
+    return [*rows, *(slab for slab in slabs if slab["failed"] is None)]
+
+
+def line_of(model: Mapping, how: str) -> Line:
+    """The curve that a point of a model belongs to; of our ℓ1 phase each dictionary is one."""
+    name = NAMES.get(model["arm"], "")
+    if model["arm"] == L1:
+        name = f"{name}, λ = {model['strength']:g}"
+    if model["arm"] == SLAB:
+        name = f"ours, slab, {model['law']}"
+    name = f"{name}, {how}" if how == "refitted" else name
+    return Line(model["layer"], name, model["start"])
+
+
+def curves(results: Results) -> dict[Line, list[dict]]:
+    """Points of every curve, with their seeds."""
+    found: dict[Line, list[dict]] = {}
+    for model in models(results):
+        for point in model["points"]:
+            line = line_of(model, point["how"])
+            found.setdefault(line, []).append(point | {"seed": model["seed"], "failed": None})
+    return dict(sorted(found.items(), key=lambda item: (item[0].layer, item[0].name)))
+
+
+def common_table(results: Results) -> Table:
+    """Explained variance and CE recovered where the sweeps reach a common L0."""
+    seeds, lines = results.settings.readers, []
+    for line, points in curves(results).items():
+        row: dict[str, Cell] = {"layer": line.layer, "arm": line.name, "atoms start at": line.start}
+        for metric, name in (("ev", "EV"), ("ce_recovered", "CE recovered")):
+            for l0 in results.settings.common:
+                row[f"{name}, L0 {l0:g}"] = cell_at(points, seeds, metric, l0)
+        lines.append(row)
+    return Table("Stories, held out: linear in log L0 inside each sweep", lines)
+
+
+def dictionaries(results: Results) -> dict[tuple, list[Mapping]]:
+    """Models that differ in their seed alone."""
+
+    def key(model: Mapping) -> tuple:
+        parts = ("layer", "arm", "start", "law", "strength")
+        return tuple(str(model[part]) for part in parts)
+
+    ordered = sorted(models(results), key=key)
+    return {name: list(group) for name, group in groupby(ordered, key)}
+
+
+def stability(results: Results) -> list[dict]:
+    """Per dictionary, over seeds: the share of atoms found again, and that of random data points."""
+    found = []
+    for group in dictionaries(results).values():
+        runs = [tensors_of(model)[model["tensor"]] for model in group]
+        first = group[0]
+        reading = Reading(layer=first["layer"], stories=results.settings.stories)
+        controls = [
+            data_points(text(reading), len(runs[0]), CONTROLS + model["seed"]) for model in group
+        ]
+        try:
+            shares = metrics.seed_stability(runs, controls)
+        except EmptyDataError:  # one seed
+            continue
+        found.append(
+            {
+                "line": line_of(first, "as it is"),
+                "strength": first["strength"],
+                "l0": mean(group, lambda model: model["points"][0]["l0"]),
+                "dead": mean(group, "dead"),
+                "best": shares.best,
+                "one_to_one": shares.one_to_one,
+                "control": shares.control_best,
+                "chance": shares.chance,
+            }
+        )
+    return found
+
+
+def stability_table(found: Sequence[Mapping]) -> Table:
+    """How much of a dictionary another seed finds."""
+    lines = []
+    for entry in found:
+        line: dict[str, Cell] = {"layer": entry["line"].layer, "arm": entry["line"].name}
+        line |= {"atoms start at": entry["line"].start, "strength": entry["strength"]}
+        line |= {"L0": entry["l0"], "dead, %": entry["dead"], "found again": entry["best"]}
+        line |= {"one to one": entry["one_to_one"], "random data points": entry["control"]}
+        lines.append(line | {"random directions": entry["chance"]})
+    return Table("Stories: share of atoms with a partner above cosine 0.9 in another seed", lines)
+
+
+def stability_at(found: Sequence[Mapping], line: Line, l0: float) -> float | None:
+    """Of a curve, at an L0: linear in log L0 between its dictionaries."""
+    plain = Line(line.layer, line.name.removesuffix(", refitted"), line.start)
+    points = [(entry["l0"].mean, entry["best"]) for entry in found if entry["line"] == plain]
+    if len(points) == 1 and "λ" in plain.name:  # one dictionary, whatever k is
+        return points[0][1]
+    return at_l0(points, l0)
+
+
+def laws(results: Results) -> dict[tuple[int, float], dict[str, list[Mapping]]]:
+    """Slabs by layer and noise, then by law."""
+    found: dict[tuple[int, float], dict[str, list[Mapping]]] = {}
+    for model in models(results):
+        if model["arm"] == SLAB:
+            key = (model["layer"], model["strength"])
+            found.setdefault(key, {}).setdefault(model["law"], []).append(model)
+    return found
+
+
+def laws_table(results: Results) -> Table:
+    """Held-out evidence of amplitude laws."""
+    lines = []
+    for (layer, noise), by_law in sorted(laws(results).items()):
+        for law, group in by_law.items():
+            line: dict[str, Cell] = {"layer": layer, "floor of σ": noise, "law": law}
+            line["bound on log evidence"] = mean(group, "evidence")
+            line["σ of the bound"] = mean(group, "sigma")
+            line |= {"L0": mean(group, lambda m: m["points"][0]["l0"]), "dead, %": mean(group, "dead")}
+            lines.append(line | {"EV": mean(group, lambda m: m["points"][0]["ev"])})
+    return Table("Amplitude laws: nats per held-out row, raw activations", lines)
+
+
+def best_evidence(group: Sequence[Mapping]) -> dict[int, float]:
+    """Per seed, the greatest bound over noises."""
+    found: dict[int, float] = {}
+    for model in group:
+        found[model["seed"]] = max(found.get(model["seed"], -1e30), model["evidence"])
+    return found
+
+
+def advantage(results: Results, one: str, other: str, layer: int) -> Interval | None:
+    """By how many nats a law's best bound is above another's, over seeds."""
+    by_law = [
+        best_evidence([m for (at, _), g in laws(results).items() if at == layer for m in g.get(law, [])])
+        for law in (one, other)
+    ]
+    gains = [by_law[0][seed] - by_law[1][seed] for seed in by_law[0] if seed in by_law[1]]
+    return over_seeds(gains) if gains else None

@@ -1,0 +1,171 @@
+"""The tables of the synthetic parts: models, levels of trees, structure, families, calibration."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from toys.recovery_cases import RECOVERY_CASES
+from toys.reproduce.recovery_arms import ARMS
+from toys.reproduce.recovery_results import Results, differences, label, mean
+from toys.reproduce.recovery_structure import STRUCTURES
+from toys.reproduce.recovery_synthetic import SLAB
+from toys.reproduce.flat_matched import over_seeds
+from toys.reproduce.tables import Cell, Table
+
+COLUMNS = {
+    "mcc": "MCC",
+    "chance": "chance MCC",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "l0": "L0",
+    "f1_trimmed": "F1 at L0 = 5",
+    "share": "share > 0.9",
+    "uniqueness": "uniqueness",
+    "ev": "EV",
+    "dead": "dead, %",
+}
+FAMILY = {"share": "Share of features above cosine 0.9", "f1": "F1", "mcc": "MCC"}
+
+
+def models_table(results: Results, case: str) -> Table:
+    """Every arm of a case, means over seeds."""
+    lines = []
+    for key, rows in results.keyed(case).items():
+        line: dict[str, Cell] = {"arm": label(key), "latents": key[1], "seeds": len(rows)}
+        line |= {name: mean(rows, column) for column, name in COLUMNS.items()}
+        line["rows seen"] = rows[0]["seen"]
+        line["s"] = mean(rows, "seconds")
+        lines.append(line)
+    true = mean(results.rows(case), "true_l0")
+    return Table(f"{case}: held-out rows; true L0 {true}", lines)
+
+
+def levels_table(results: Results, case: str) -> Table:
+    """Features by their place in a tree."""
+    lines = []
+    for key, rows in results.keyed(case).items():
+        line: dict[str, Cell] = {"arm": label(key), "latents": key[1]}
+        for level in rows[0]["levels"]:
+            for what, name in (("share", "share > 0.9"), ("cosine", "best cosine"), ("f1", "F1")):
+                line[f"{level}: {name}"] = mean(rows, lambda row: row["levels"][level][what])
+        lines.append(line)
+    return Table(f"{case}: features by their place in the trees", lines)
+
+
+def structure_table(results: Results) -> Table:
+    """Structure in the prior: quality, the gain on the shuffled, and the edges found."""
+    wide = results.settings.widths[0]
+    base, lines = results.ours("data-a", wide, "shuffled"), []
+    for name in STRUCTURES:
+        rows = results.ours("data-a", wide, name)
+        if not rows:
+            continue
+        line: dict[str, Cell] = {"arm": label((SLAB, wide, name, None))}
+        line |= {COLUMNS[c]: mean(rows, c) for c in ("mcc", "f1", "share", "l0")}
+        for metric in ("mcc", "f1"):
+            gains = differences(rows, base, metric)
+            if name != "shuffled" and gains:
+                line[f"{COLUMNS[metric]} − shuffled"] = over_seeds(gains)
+        lines.append(line | _edges(rows))
+    return Table("Structure between gates, Data A; edges between matched latents", lines)
+
+
+def _edges(rows: Sequence[Mapping]) -> dict[str, Cell]:
+    line: dict[str, Cell] = {"couplings": mean(rows, lambda r: r["structure_found"]["couplings"])}
+    names = {"precision": "precision", "recall": "recall", "density": "chance", "z": "z"}
+    for kind in ("together", "exclusive"):
+        for column, name in names.items():
+            line[f"{kind}: {name}"] = mean(rows, lambda r: r["structure_found"][kind][column])
+    for column, name in (("share", "true parents"), ("chance", "their chance")):
+        line[name] = mean(rows, lambda r: r["structure_found"]["parents"][column])
+    return line
+
+
+def family_tables(results: Results) -> Iterator[tuple[str, Table]]:
+    """A table per metric: cases down, arms across, the better strength of an arm's two."""
+    for metric, title in FAMILY.items():
+        yield f"families_{metric}", Table(
+            f"{title}; families, of an arm's strengths the better",
+            [
+                _family(results, case, latents, metric)
+                for case in results.settings.small
+                for latents in widths(results, case)
+            ],
+        )
+
+
+def widths(results: Results, case: str) -> list[int]:
+    """The numbers of latents that a case was run with."""
+    return sorted({key[1] for key in results.keyed(case)})
+
+
+def _family(results: Results, case: str, latents: int, metric: str) -> dict[str, Cell]:
+    line: dict[str, Cell] = {"family": RECOVERY_CASES[case].family, "case": case}
+    line["latents"] = latents
+    best: dict[str, tuple[float, Cell]] = {}
+    for key, rows in results.keyed(case).items():
+        if key[1] != latents:
+            continue
+        name = ARMS[key[0]].label if key[0] in ARMS else label(key)
+        found = mean(rows, metric)
+        if found is not None and found.mean >= best.get(name, (-1.0, None))[0]:
+            best[name] = found.mean, found
+        if metric == "mcc":
+            line["chance"] = mean(rows, "chance")
+    return line | {name: cell for name, (_, cell) in best.items()}
+
+
+def calibrated(results: Results) -> dict[str, list[Mapping]]:
+    """The models that were calibrated, by case."""
+    found: dict[str, list[Mapping]] = {}
+    for row in results.parts["calibration"].rows:
+        if row["failed"] is None:
+            found.setdefault(row["case"], []).append(row)
+    return found
+
+
+def calibration_table(results: Results) -> Table:
+    """Firing probabilities and intervals of amplitudes against the truth."""
+    lines = []
+    for case, rows in calibrated(results).items():
+        line: dict[str, Cell] = {"case": case}
+        line["matched latents"] = mean(rows, lambda r: r["calibration"]["matched"])
+        names = {"error": "ECE", "error_bound": "ECE of perfect ones, at most", "skill": "skill"}
+        for column, name in names.items():
+            line[name] = mean(rows, lambda r: r["calibration"]["reliability"][column])
+        for index, level in enumerate(rows[0]["calibration"]["intervals"]["levels"]):
+            line[f"coverage of {100 * level:.0f} %"] = mean(
+                rows, lambda r: r["calibration"]["intervals"]["coverage"][index]
+            )
+        lines.append(line)
+    return Table("Firing probabilities and intervals of amplitudes", lines)
+
+
+def choices_table(results: Results) -> Table:
+    """What was chosen for the field's arms, and out of how much."""
+    lines = []
+    for name, part in results.parts.items():
+        for arm, found in part.chosen.items():
+            own = [row for row in part.searched if row["arm"] == arm]
+            strength, lr = found if isinstance(found, tuple) else (None, found)
+            line: dict[str, Cell] = {"part": name, "arm": ARMS[arm].label if arm in ARMS else arm}
+            knob = ARMS[arm].knob if arm in ARMS else "k"
+            line |= {"knob": knob, "chosen strength": strength, "chosen lr": lr}
+            lines.append(line | {"models tried": len(own)})
+    return Table("Settings of the field's arms, chosen on the choosing seed", lines)
+
+
+def cost_table(results: Results) -> Table:
+    """CPU seconds of training, ours and the field's, per part."""
+    lines = []
+    for name, part in results.parts.items():
+        groups = {"search": part.searched, "ours": [], "field": []}
+        for row in part.rows:
+            groups["ours" if row["arm"].startswith("ours") else "field"].append(row)
+        for group, rows in groups.items():
+            if rows:
+                fresh = [row for row in rows if not row["cached"]]
+                line: dict[str, Cell] = {"part": name, "models": group, "jobs": len(rows)}
+                line["CPU s of training"] = sum(row["seconds"] for row in rows)
+                line["of it in this run"] = float(sum(row["seconds"] for row in fresh))
+                lines.append(line)
+    return Table("What takes what: training only, one thread per job", lines)
