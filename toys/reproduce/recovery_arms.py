@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from priors import CholeskyPrior, IsotropicPrior
-from toys.reproduce.flat_arms import JUMP, SLOTS
+from toys.reproduce.flat_arms import DEAD_AFTER, JUMP, SLOTS
 from toys.reproduce.quickstart_structure import Belief
 from toys.reproduce.recovery_data import Problem
 from vsae.autoencoder import Autoencoder
@@ -19,6 +19,7 @@ from vsae.presets import (
     matryoshka_autoencoder,
     topk_autoencoder,
     variational_autoencoder,
+    with_auxk,
 )
 
 CHILDREN, SUBSPACE = 3, 4  # of each root of the H-SAE: as the trees of Data A branch
@@ -53,11 +54,12 @@ def k_of(problem: Problem, share: float) -> int:
 
 
 def with_k(preset: Callable[..., Autoencoder]) -> Build:
-    """A preset whose knob is ``k``."""
+    """A preset whose knob is ``k``, with AuxK, as all three of them were published."""
 
     def build(problem: Problem, latents: int, share: float) -> Autoencoder:
         k = k_of(problem, share)
-        return preset(problem.d_model, latents, k=k, normalizer=problem.normalizer)
+        pair = preset(problem.d_model, latents, k=k, normalizer=problem.normalizer)
+        return with_auxk(pair, after=DEAD_AFTER)
 
     return build
 
@@ -157,22 +159,25 @@ def _variational(problem: Problem, prior: nn.Module, noise: float, scale: float)
 
 
 _SHARES = (0.75, 1.0)
-_NOISES = (0.1, 0.2, 0.4)
+_NOISES = (0.2, 0.4, 0.8)
+_K = "k / true L0"
 
 ARMS: dict[str, Arm] = {
-    "l1": Arm(label="ℓ1 SAE", knob="λ", build=l1, strengths=(0.5, 1.0, 2.0), chosen=True),
-    "topk": Arm(
-        label="TopK", knob="k / true L0", build=with_k(topk_autoencoder), strengths=_SHARES
-    ),
+    "l1": Arm(label="ℓ1 SAE", knob="λ", build=l1, strengths=(1.0, 2.0, 3.0), chosen=True),
+    "topk": Arm(label="TopK + AuxK", knob=_K, build=with_k(topk_autoencoder), strengths=_SHARES),
     "batch_topk": Arm(
-        label="BatchTopK", knob="k / true L0", build=with_k(batch_topk_autoencoder),
+        label="BatchTopK + AuxK",
+        knob=_K,
+        build=with_k(batch_topk_autoencoder),
         strengths=_SHARES,
     ),
     "jumprelu": Arm(
-        label="JumpReLU", knob="λ", build=jumprelu, strengths=(1.0, 2.0, 4.0), chosen=True
+        label="JumpReLU", knob="λ", build=jumprelu, strengths=(0.25, 0.5, 1.0), chosen=True
     ),
     "matryoshka": Arm(
-        label="Matryoshka", knob="k / true L0", build=with_k(matryoshka_autoencoder),
+        label="Matryoshka + AuxK",
+        knob=_K,
+        build=with_k(matryoshka_autoencoder),
         strengths=_SHARES,
     ),
     "hierarchical": Arm(
@@ -182,12 +187,28 @@ ARMS: dict[str, Arm] = {
         label="V-SAE, isotropic", knob="σ", build=isotropic, strengths=_NOISES, chosen=True
     ),
     "true_covariance": Arm(
-        label="V-SAE, true covariance", knob="σ", build=true_covariance, strengths=_NOISES,
+        label="V-SAE, true covariance",
+        knob="σ",
+        build=true_covariance,
+        strengths=_NOISES,
         chosen=True,
     ),
     "learned_covariance": Arm(
-        label="V-SAE, learned covariance", knob="σ", build=learned_covariance, strengths=_NOISES,
+        label="V-SAE, learned covariance",
+        knob="σ",
+        build=learned_covariance,
+        strengths=_NOISES,
         chosen=True,
     ),
-}  # fmt: skip
+}
 """By name, in the order of tables."""
+
+COLOURS = dict(
+    zip(
+        ARMS,
+        ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#7f7f7f", "#bcbd22",
+         "#111111"),
+        strict=True,
+    )
+)  # fmt: skip
+"""Of figures; red is ours."""

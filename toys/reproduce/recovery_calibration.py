@@ -12,32 +12,37 @@ from vsae.autoencoder import Autoencoder
 
 BINS = 10
 LEVELS = (0.5, 0.8, 0.9, 0.95)
+SEEN, MEASURED = 0.9, 0.99  # cosines from which an atom is a feature; and its amplitude the same
 
 
 @torch.no_grad()
 def calibration(found: Problem, pair: Autoencoder) -> dict:
-    """Of latents whose atoms are features (cosine above 0.9), on held-out rows.
+    """Of latents whose atoms are features, on held-out rows.
 
-    Probabilities against whether the feature fires; intervals of amplitudes, in activation units,
-    against the feature's own, on rows where it fires and the gate says so.
+    Probabilities against whether the feature fires (cosines above 0.9); intervals of amplitudes, in
+    activation units, against the feature's own, on rows where it fires and the gate says so (above
+    0.99, where the two are the same thing).
     """
-    latents = metrics.match(pair.W_dec, found.truth.dictionary, threshold=0.9).latents
-    features = (latents >= 0).nonzero().flatten()
+    latents = metrics.match(pair.W_dec, found.truth.dictionary, threshold=SEEN)
+    features = latents.matched
     with settled(pair):
-        parts = [_beliefs(pair, rows, latents[features]) for rows in found.test.split(CHUNK)]
+        parts = [
+            _beliefs(pair, rows, latents.latents[features]) for rows in found.test.split(CHUNK)
+        ]
     probability, lower, upper = (torch.cat(p, dim=-2) for p in zip(*parts, strict=True))
     truth = found.truth.strengths[:, features]
     curve = metrics.reliability(probability, truth > 0, bins=BINS)
-    both = (truth > 0) & (probability > 0.5)
+    both = (truth > 0) & (probability > 0.5) & (latents.cosines[features] > MEASURED)
     levels = torch.tensor(LEVELS)
-    held = metrics.interval_coverage(lower[:, both], upper[:, both], truth[both], levels=levels)
+    ends = lower[:, both], upper[:, both]
+    held = metrics.interval_coverage(*ends, truth[both], levels=levels) if both.any() else None
     names = ("counts", "predicted", "observed", "lower", "upper")
     more = ("error", "error_bound", "brier", "base_rate", "skill")
     return plain(
         {
             "matched": len(features),
             "reliability": {name: getattr(curve, name) for name in names + more},
-            "intervals": held.__dict__,
+            "intervals": None if held is None else held.__dict__,
         }
     )
 

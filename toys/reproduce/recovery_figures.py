@@ -10,9 +10,10 @@ from torch import Tensor
 
 from toys.reproduce.arguments import write_json
 from toys.reproduce.html import DPI
-from toys.reproduce.recovery_arms import ARMS
+from toys.reproduce.recovery_arms import ARMS, COLOURS
 from toys.reproduce.recovery_bars import width
 from toys.reproduce.recovery_cache import tensors_of
+from toys.reproduce.recovery_calibration import LEVELS
 from toys.reproduce.recovery_data import Draw, problem
 from toys.reproduce.recovery_results import LABELS, Results, label, mean
 from toys.reproduce.recovery_structure import STRUCTURES
@@ -59,7 +60,7 @@ def features(results: Results) -> Drawn | None:
     for axis, name, row in zip(
         axes, (LABELS[SLAB], label(best[0])), (ours[0], best[1][0]), strict=True
     ):
-        matrix, bounds = matched_cosines(results, row)
+        matrix, bounds = matched_cosines(row)
         image = axis.imshow(matrix.numpy(), cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
         for level, (low, high) in bounds.items():
             axis.axhline(high - 0.5, color="white", linewidth=0.6)
@@ -74,11 +75,9 @@ def features(results: Results) -> Drawn | None:
     return figure, shown
 
 
-def matched_cosines(results: Results, row: Mapping) -> tuple[Tensor, dict[str, list[int]]]:
+def matched_cosines(row: Mapping) -> tuple[Tensor, dict[str, list[int]]]:
     """Cosines, features by place in the trees, latents in the order of their features."""
-    chosen = results.settings
-    draw = Draw(case="data-a", generator=row["seed"], rows=1_024, test=16)
-    assert chosen.rows > 0
+    draw = Draw(case="data-a", generator=row["seed"], rows=1_024, test=16)  # for its truth only
     found, atoms = problem(draw), tensors_of(row)["atoms"]
     truth = found.toy.dictionary
     groups = [group.nonzero().flatten() for group in found.groups.values()]
@@ -86,8 +85,7 @@ def matched_cosines(results: Results, row: Mapping) -> tuple[Tensor, dict[str, l
     latents = metrics.match(atoms, truth, threshold=0.0).latents[order]
     ends = torch.tensor([len(group) for group in groups]).cumsum(0).tolist()
     bounds = {
-        name: [low, high]
-        for name, low, high in zip(found.groups, [0, *ends], ends, strict=False)
+        name: [low, high] for name, low, high in zip(found.groups, [0, *ends], ends, strict=False)
     }
     matrix = metrics.cosine_similarities(atoms, truth).mT[order]
     return matrix[:, latents[latents >= 0]], bounds
@@ -98,13 +96,15 @@ def efficiency(results: Results) -> Drawn:
     figure = Figure(figsize=(13, 5.4), layout="constrained")
     axes, shown = figure.subplots(1, 2), {}
     lines = {k: rows for k, rows in results.keyed("data-a").items() if rows[0]["curve"]}
-    colours = {arm: f"C{n % 10}" for n, arm in enumerate(ARMS)} | {SLAB: OURS, L1: "#ef9a9a"}
+    colours = COLOURS | {SLAB: OURS, L1: "#ef9a9a"}
     for key, rows in lines.items():
         points = average(rows)
         style = {"color": colours[key[0]], "linewidth": 2.2 if key[0] not in ARMS else 1.1}
-        style["linestyle"] = "--" if key[3] is not None and key[3] < 1 else "-"
+        style |= {"linestyle": "--" if key[3] in (0.75, 1.3) else "-", "marker": ".", "ms": 4}
         for axis, across, up in ((axes[0], "rows", "mcc"), (axes[1], "seconds", "f1")):
-            axis.plot([p[across] for p in points], [p[up] for p in points], label=label(key), **style)
+            axis.plot(
+                [p[across] for p in points], [p[up] for p in points], label=label(key), **style
+            )
         shown[label(key)] = points
     for axis, across, up in (
         (axes[0], "rows seen in training", "MCC"),
@@ -148,7 +148,7 @@ def bars_of(axis: Axes, found: Mapping[str, Sequence[Mapping]], kind: str) -> di
     shown = {}
     for at, (name, rows) in enumerate(found.items()):
         for shift, column in enumerate(("precision", "recall", "density")):
-            cell = mean(rows, lambda row: row["structure_found"][kind][column])
+            cell = mean(rows, "structure_found", kind, column)
             if cell is None:
                 continue
             axis.bar(
@@ -180,8 +180,7 @@ def families(results: Results) -> Drawn:
                 if key[1] != width(case) or cell is None:
                     continue
                 ours = key[0] not in ARMS
-                index = 0 if ours else 1 + list(ARMS).index(key[0])
-                colour = OURS if ours else f"C{index % 10}"
+                colour = OURS if ours else COLOURS[key[0]]
                 filled = colour if key[0] != L1 else "none"
                 axis.plot(cell.mean, at, "o" if ours else "s", color=colour, mfc=filled, ms=5)
                 shown[f"{metric}, {case}, {label(key)}"] = cell.mean
@@ -191,7 +190,7 @@ def families(results: Results) -> Drawn:
     axes[0].set_yticks(range(len(cases)), cases, fontsize=8)
     for arm in (SLAB, L1, "topk", "batch_topk", "isotropic", "true_covariance"):
         ours = arm not in ARMS
-        colour = OURS if ours else f"C{(1 + list(ARMS).index(arm)) % 10}"
+        colour = OURS if ours else COLOURS[arm]
         axes[1].plot([], [], "o" if ours else "s", color=colour, label=LABELS[arm],
                      mfc="none" if arm == L1 else colour)  # fmt: skip
     axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
@@ -212,13 +211,12 @@ def calibration(results: Results) -> Drawn | None:
         points = [pooled(curves, at) for at in bins]
         known = [point for point in points if point is not None]
         left.plot([p for p, _ in known], [o for _, o in known], "o-", label=case)
-        levels = rows[0]["calibration"]["intervals"]["levels"]
-        held = [
-            sum(row["calibration"]["intervals"]["coverage"][at] for row in rows) / len(rows)
-            for at in range(len(levels))
+        cells = [
+            mean(rows, "calibration", "intervals", "coverage", at) for at in range(len(LEVELS))
         ]
-        right.plot(levels, held, "o-", label=case)
-        shown[case] = {"reliability": known, "levels": levels, "coverage": held}
+        held = [(level, c.mean) for level, c in zip(LEVELS, cells, strict=True) if c is not None]
+        right.plot([level for level, _ in held], [share for _, share in held], "o-", label=case)
+        shown[case] = {"reliability": known, "coverage": held}
     for axis, across, up in (
         (left, "stated probability that a latent fires", "share of rows on which it does"),
         (right, "stated level of an interval", "share that hold the amplitude"),

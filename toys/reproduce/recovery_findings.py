@@ -6,6 +6,7 @@ from toys.recovery_cases import RECOVERY_CASES
 from toys.reproduce.flat_matched import outcome, over_seeds
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_bars import width
+from toys.reproduce.recovery_calibration import LEVELS
 from toys.reproduce.recovery_results import (
     STRUCTURE_LABELS,
     Results,
@@ -84,10 +85,7 @@ def places(results: Results) -> Iterator[str]:
     """Which features are missed."""
     ours = results.ours("data-a", results.settings.widths[0])
     if ours:
-        shares = {
-            level: mean(ours, lambda row: row["levels"][level]["share"])
-            for level in ours[0]["levels"]
-        }
+        shares = {level: mean(ours, "levels", level, "share") for level in ours[0]["levels"]}
         text = ", ".join(f"{level} {share}" for level, share in shares.items())
         yield f"Data A, ours, share of features above cosine 0.9 by place in the trees: {text}."
 
@@ -129,19 +127,15 @@ def calibrations(results: Results) -> Iterator[str]:
     """How far probabilities and intervals can be believed."""
     for case, rows in calibrated(results).items():
         error, bound = (
-            mean(rows, lambda r: r["calibration"]["reliability"][name])
-            for name in ("error", "error_bound")
+            mean(rows, "calibration", "reliability", name) for name in ("error", "error_bound")
         )
         if error is None:
             continue
-        intervals = rows[0]["calibration"]["intervals"]["levels"]
         covered = [
-            mean(rows, lambda r: r["calibration"]["intervals"]["coverage"][i])
-            for i in range(len(intervals))
+            mean(rows, "calibration", "intervals", "coverage", i) for i in range(len(LEVELS))
         ]
         text = ", ".join(
-            f"{number(100 * level)} %: {cell}"
-            for level, cell in zip(intervals, covered, strict=True)
+            f"{number(100 * level)} %: {cell}" for level, cell in zip(LEVELS, covered, strict=True)
         )
         said = "within" if error.mean <= bound.mean else "beyond"
         yield (

@@ -7,40 +7,45 @@ from vsae.posteriors.fista import FISTAPosterior
 from vsae.posteriors.mean_field import MeanFieldPosterior
 
 HOW = """\
-*Ours* is `vsae.RecoveryRecipe` with one set of numbers for all synthetic data: {l1} rows of
-ℓ1 sparse coding, then {slab} and {final} rows of spike and slab; {field} and {fista} iterations of
+*Ours* is `vsae.RecoveryRecipe` with one set of numbers for all synthetic data: {l1} rows of ℓ1
+sparse coding, then {slab} and {final} rows of spike and slab, and {length:g} times as many on the
+families, where the ℓ1 phase alone sees as many rows as all three; {field} and {fista} iterations of
 the guides at evaluation. The numbers, and those of the field's arms, were chosen on generator seed
-{choosing}, by the truth in both cases; what is reported is of seeds {seeds}, each its own dictionary,
-rows, weights and order of rows. Intervals are 95 % t-intervals over these.
+{choosing}, by the truth in both cases; what is reported is of seeds {seeds}, each its own
+dictionary, rows, weights and order of rows. Intervals are 95 % t-intervals over these.
 
 *The field's arms* are this library's, trained on the same rows and scored by the same code: of
 learning rates {rates}, and of strengths where the knob is not an L0, each has the candidate of the
-greatest MCC + F1 after {search} rows of Data A or {small_search} rows of each of
-{pilot}. They then see {seen} rows of Data A ({rows} distinct), {small_seen} of a family's case;
-{batch} rows per update, a linear decay over the last fifth. k is set by the true L0.
+greatest MCC + F1 after {search} rows of Data A, or {small_search} rows of each of {pilot}. They
+then see {seen} rows of Data A ({rows} distinct), {small_seen} of a family's case; {batch} rows per
+update, a linear decay over the last fifth. k is set by the true L0. TopK and its kin have AuxK.
 
 *Metrics* are of {test} held-out rows. MCC is the mean |cos| of the one-to-one matching, its chance
 that of random unit atoms. F1 is that of each latent as a detector of the feature it is most like,
 the mean over latents. "F1 at L0 = 5" drops the least sure firings (log-odds of gates, else the
-code's size) until so many are left. Subspaces are scored by the angle to them. Levels count features
-by their place in a tree. Seconds are CPU time of one thread, training only.
+code's size) until so many are left. Subspaces are scored by the angle to them. Seconds are CPU time
+of one thread, training only.
 
 *Structure*: the true trees are given to the latents that the ℓ1 phase has already found (cosine
 above {near:g}); learned couplings are estimated from co-firing while the slab trains; shuffled ones
 alike, but given to other latents. Edges are those between latents matched to features (cosine above
-0.7), against the pairs of one tree that fire together and that exclude each other; chance is that of
-renaming nodes. *Pruned* keeps the latents of greatest π·E a² without another fit.
+0.7), against the pairs of one tree that fire together and that exclude each other; chance is that
+of renaming nodes. *Pruned* keeps the latents of greatest π·E a² without another fit.
 
 *Stories*: the residual stream after blocks {layers} of a 260 000-parameter story-telling model,
-{stories} stories, {story_latents} latents, seeds {readers}, which differ in atoms and order of rows.
-"Refitted" solves amplitudes again on the code's support, by non-negative least squares. Ours: ℓ1
-dictionaries that end at λ = {ends}, read at at most k active latents; slabs of {laws} amplitudes
-after λ = {end:g}, at noise floors {noises}. The field's arms have AuxK, k = {ks}, and the learning
-rate of the greatest explained variance among {story_rates} on the middle layer and seed {choosing}.
-Atoms start at random data points, the same for all arms of a seed, or at random directions. Metrics
-are linear in log L0 between an arm's points, and nothing is extrapolated. Stability is the share of
-atoms with a partner above cosine 0.9 in another seed's run, beside that of two draws of data points.
-Evidence is a bound under one noise for all rows, compared law by law at each law's better floor.
+{stories} stories, {story_latents} latents, seeds {readers}, which differ in atoms and order of
+rows. "Refitted" solves amplitudes again on the code's support, by non-negative least squares. Ours:
+ℓ1 dictionaries that end at λ = {ends}, of whose codes at most k latents are kept; slabs of {laws}
+amplitudes after λ = {end:g}, at noise floors {noises}. The field's arms have AuxK, k = {ks}, and
+the learning rate of the greatest explained variance among {story_rates} on the middle layer and
+seed {choosing}. Atoms start at random data points, the same for all arms of a seed, or at random
+directions. Metrics are linear in log L0 between an arm's points, and nothing is extrapolated.
+Stability is the share of atoms with a partner above cosine 0.9 in another seed's run, beside that
+of two draws of data points. Evidence is a bound under one noise for all rows; laws are compared at
+each one's better floor.
+
+*Calibration* is of latents that are features: cosine above 0.9 for probabilities, above 0.99 for
+amplitudes, on rows where the feature fires and the gate says so.
 
 What this does not show: larger networks, longer training of the field's arms, other widths."""
 
@@ -52,6 +57,7 @@ def how(chosen: Settings) -> str:
         l1=chosen.recipe.l1_rows,
         slab=chosen.recipe.slab_rows,
         final=chosen.recipe.final_rows,
+        length=chosen.small_length,
         field=iterations[MeanFieldPosterior],
         fista=iterations[FISTAPosterior],
         choosing=chosen.choosing,

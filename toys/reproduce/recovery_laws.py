@@ -1,4 +1,4 @@
-"""Amplitude laws under spike and slab, each a small builder; trained alike, compared by evidence."""
+"""Amplitude laws under spike and slab: small builders, trained alike, compared by evidence."""
 
 import math
 from collections.abc import Callable
@@ -57,9 +57,7 @@ class Slab:
     lr: float
 
 
-def slab_pair(
-    pair: Autoencoder, found: tuple[Tensor, Tensor, Tensor], slab: Slab
-) -> Autoencoder:
+def slab_pair(pair: Autoencoder, found: tuple[Tensor, Tensor, Tensor], slab: Slab) -> Autoencoder:
     """Spike and slab of one law on a copy of an ℓ1 pair's dictionary, begun at its moments."""
     decoder = copied(pair.model.decoder)
     prior = FittedSpikeSlabPrior(first_prior(found, slab.law), spread=math.inf)
@@ -125,8 +123,8 @@ def evidence(pair: Autoencoder, train: Tensor, test: Tensor) -> dict[str, float]
 
     .. math:: \mathbb E_q[\log \mathcal N(x;\ b + zW,\ σ^2)] - \mathrm{KL}(q \| p)
 
-    with the codes' posterior as it was found, and σ of greatest bound on training rows. It is of raw
-    activations, and holds whatever the posterior.
+    with the codes' posterior as it was found, and the σ of greatest bound on training rows. It is
+    of raw activations, and holds whatever the posterior.
     """
     width = test.shape[1]
     square, _ = _parts(pair, train[:ROWS])

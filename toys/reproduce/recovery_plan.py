@@ -1,4 +1,4 @@
-"""Which jobs a part is made of; first those by which the settings of the field's arms are chosen."""
+"""Which jobs a part is made of; first those by which the field's settings are chosen."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,10 +58,8 @@ def groups(chosen: Settings) -> dict[str, Group]:
 
 def draw(case: str, seed: int, chosen: Settings) -> Draw:
     """The rows of a case."""
-    large = RECOVERY_CASES[case].family == "data-a"
-    rows, test = (
-        (chosen.rows, chosen.test) if large else (chosen.small_rows, chosen.small_test)
-    )
+    large = is_large(case)
+    rows, test = (chosen.rows, chosen.test) if large else (chosen.small_rows, chosen.small_test)
     return Draw(case=case, generator=seed, rows=rows, test=test)
 
 
@@ -98,6 +96,11 @@ def best(rows: Sequence[Mapping]) -> dict[str, tuple[float | None, float]]:
     }
 
 
+def is_large(case: str) -> bool:
+    """Whether it is Data A, or harder."""
+    return RECOVERY_CASES[case].family == "data-a"
+
+
 def features(case: str) -> int:
     """How many true features a case has; coordinates, of subspaces."""
     return RECOVERY_CASES[case].case.features
@@ -108,7 +111,7 @@ def field_jobs(
 ) -> Iterator[FieldJob]:
     """An arm of the field at its chosen settings, at every strength that is not chosen."""
     strength, lr = found[arm]
-    large = RECOVERY_CASES[where.case].family == "data-a"
+    large = is_large(where.case)
     for value in ARMS[arm].strengths if strength is None else (strength,):
         yield FieldJob(
             draw=where,
@@ -125,6 +128,13 @@ def field_jobs(
 def only_l1(recipe: RecoveryRecipe) -> RecoveryRecipe:
     """The first phase alone."""
     return replace(recipe, slab_rows=0)
+
+
+def long_l1(recipe: RecoveryRecipe) -> RecoveryRecipe:
+    """The first phase alone, for as many rows as all three see."""
+    return replace(
+        recipe, l1_rows=recipe.l1_rows + recipe.slab_rows + recipe.final_rows, slab_rows=0
+    )
 
 
 def data_a(chosen: Settings, found: Chosen) -> Iterator[Job]:
@@ -154,7 +164,7 @@ def plain_slab(case: str, seed: int, chosen: Settings) -> RecipeJob:
     return RecipeJob(
         draw=draw(case, seed, chosen),
         latents=features(case),
-        recipe=chosen.recipe,
+        recipe=chosen.recipe if is_large(case) else chosen.small_recipe,
         keep=chosen.widths[1] if data_a else 0,
         calibrated=case in CALIBRATED,
         watch=data_a,
@@ -163,17 +173,18 @@ def plain_slab(case: str, seed: int, chosen: Settings) -> RecipeJob:
 
 def families(chosen: Settings, found: Chosen) -> Iterator[Job]:
     """Every other case at as many latents as features; the pilot's also at half and twice that."""
+    recipe = chosen.small_recipe
     for case in chosen.small:
         for seed in chosen.seeds:
             where, count = draw(case, seed, chosen), features(case)
             yield plain_slab(case, seed, chosen)
-            yield RecipeJob(draw=where, latents=count, recipe=only_l1(chosen.recipe))
+            yield RecipeJob(draw=where, latents=count, recipe=long_l1(recipe))
             for arm in FAMILIES if case not in chosen.pilot else (*FAMILIES, LEARNED):
                 yield from field_jobs(where, arm, count, found, chosen)
             for factor in chosen.factors if case in chosen.pilot else ():
                 latents = int(factor * count)
-                yield RecipeJob(draw=where, latents=latents, recipe=only_l1(chosen.recipe))
-                yield RecipeJob(draw=where, latents=latents, recipe=chosen.recipe)
+                yield RecipeJob(draw=where, latents=latents, recipe=long_l1(recipe))
+                yield RecipeJob(draw=where, latents=latents, recipe=recipe)
                 for arm in FAMILIES:
                     yield from field_jobs(where, arm, latents, found, chosen)
 

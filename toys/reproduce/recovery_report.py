@@ -10,6 +10,7 @@ from toys.reproduce.processes import one_thread
 from toys.reproduce.recovery_bars import Bar, bars, bars_table
 from toys.reproduce.recovery_figures import draw_all
 from toys.reproduce.recovery_findings import findings
+from toys.reproduce.recovery_how import how
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import run_all
 from toys.reproduce.recovery_settings import PARTS, settings
@@ -30,7 +31,6 @@ from toys.reproduce.recovery_tables import (
     models_table,
     structure_table,
 )
-from toys.reproduce.recovery_how import how
 from toys.reproduce.tables import Table
 
 

@@ -1,6 +1,6 @@
 """What a run found on synthetic data, looked up; and means over seeds."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from toys.reproduce.flat_matched import over_seeds
@@ -69,7 +69,9 @@ class Results:
         found = self.keyed(case).get((arm, latents, structure, None), [])
         return sorted(found, key=lambda row: row["seed"])
 
-    def best_of_field(self, case: str, latents: int, metric: str) -> tuple[Key, list[Mapping]] | None:
+    def best_of_field(
+        self, case: str, latents: int, metric: str
+    ) -> tuple[Key, list[Mapping]] | None:
         """The arm of the field, at its strength, with the highest mean."""
         found = {
             key: rows
@@ -96,11 +98,20 @@ def label(key: Key) -> str:
     return f"{text}, {ARMS[arm].knob} = {strength:g}"
 
 
-def mean(rows: Iterable[Mapping], metric: str | Callable[[Mapping], float | None]) -> Interval | None:
-    """Interval over the models that have the value; nothing if none has."""
-    value = metric if callable(metric) else lambda row: row.get(metric)
-    known = [found for found in map(value, rows) if found is not None]
+def mean(rows: Iterable[Mapping], *path: str | int) -> Interval | None:
+    """Interval over the models that have a value, by the names that lead to it; nothing if none."""
+    known = [value for value in (_at(row, path) for row in rows) if value is not None]
     return over_seeds(known) if known else None
+
+
+def _at(row: Mapping, path: Sequence[str | int]) -> float | None:
+    found: object = row
+    for name in path:
+        if isinstance(found, Mapping):
+            found = found.get(name)
+        elif found is not None:
+            found = found[name]
+    return found
 
 
 def differences(one: Sequence[Mapping], other: Sequence[Mapping], metric: str) -> list[float]:

@@ -28,9 +28,7 @@ class Part:
     rows: Sequence[Mapping] = ()
 
 
-def run_all(
-    chosen: Settings, parts: Sequence[str], folder: Path, threads: int
-) -> dict[str, Part]:
+def run_all(chosen: Settings, parts: Sequence[str], folder: Path, threads: int) -> dict[str, Part]:
     """Everything trained and measured, by part."""
     with tqdm(unit="model", mininterval=0.5) as bar:
 
@@ -78,7 +76,7 @@ def jobs(chosen: Settings, name: str, found: Mapping) -> list[Job]:
 
 def count(chosen: Settings, name: str) -> int:
     """How many jobs a part has, whatever is chosen."""
-    any_rate = {arm: 1.0 for arm in FIELD}
+    any_rate = dict.fromkeys(FIELD, 1.0)
     any_choice = {n: (arm.strengths[0] if arm.chosen else None, 1.0) for n, arm in ARMS.items()}
     found = any_rate if name == "stories" else any_choice
     return len(searches(chosen, name)) + len(jobs(chosen, name, found))

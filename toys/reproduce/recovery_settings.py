@@ -27,6 +27,7 @@ class Settings:
         widths: Latents on it; the first is also pruned to the second.
         small: Cases of the families.
         pilot: Those with other widths, and a learned covariance.
+        small_length: Length of our phases on them, as a share of those on Data A.
         small_rows: Distinct training rows of a family's case.
         small_test: Held-out rows of it.
         small_seen: Rows that the field's arms see of it.
@@ -57,13 +58,14 @@ class Settings:
     recipe: RecoveryRecipe = field(default_factory=RecoveryRecipe)
     batch: int = 256
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
-    rows: int = 460_000
+    rows: int = 600_000
     test: int = 8_192
     seen: int = 2_000_000
     search: int = 300_000
     widths: tuple[int, int] = (512, 256)
     small: tuple[str, ...] = SMALL
     pilot: tuple[str, ...] = PILOT
+    small_length: float = 0.25
     small_rows: int = 200_000
     small_test: int = 8_192
     small_seen: int = 800_000
@@ -86,6 +88,17 @@ class Settings:
     slab_rows: int = 32_000
     slab_lr: float = 0.01
     common: tuple[float, ...] = (6.0, 12.0, 20.0)
+
+    @property
+    def small_recipe(self) -> RecoveryRecipe:
+        """Ours on the families: shorter phases."""
+        recipe, length = self.recipe, self.small_length
+        return replace(
+            recipe,
+            l1_rows=int(length * recipe.l1_rows),
+            slab_rows=int(length * recipe.slab_rows),
+            final_rows=int(length * recipe.final_rows),
+        )
 
     @property
     def readers(self) -> tuple[int, ...]:
@@ -119,6 +132,7 @@ def _smoke() -> Settings:
         search=512,
         small=("copula-blocks", "subspaces"),
         pilot=("copula-blocks",),
+        small_length=1.0,
         small_rows=2_048,
         small_test=512,
         small_seen=2_048,

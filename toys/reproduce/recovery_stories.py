@@ -30,7 +30,10 @@ CONTROLS = 1_000  # added to a seed, for data points that no run starts from
 L1, SLAB = "ours-l1", "ours-slab"
 
 Preset = Callable[..., Autoencoder]
-FIELD: dict[str, Preset] = {"batch_topk": batch_topk_autoencoder, "matryoshka": matryoshka_autoencoder}
+FIELD: dict[str, Preset] = {
+    "batch_topk": batch_topk_autoencoder,
+    "matryoshka": matryoshka_autoencoder,
+}
 """The field's arms by name, each with AuxK."""
 
 

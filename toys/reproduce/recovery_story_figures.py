@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from toys.reproduce.flat_matched import over_seeds
@@ -10,6 +11,8 @@ from toys.reproduce.recovery_figures import write
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_stories import RANDOM
 from toys.reproduce.recovery_story_tables import Line, curves
+
+TAB = matplotlib.colormaps["tab20"].colors
 
 
 def draw_stories(results: Results, folder: Path) -> list[Path]:
@@ -30,10 +33,10 @@ def frontier(
     layers = results.settings.layers
     figure = Figure(figsize=(4.2 * len(layers) + 3, 4.6), layout="constrained")
     axes, shown = figure.subplots(1, len(layers), squeeze=False)[0], {}
-    names = list(dict.fromkeys(line.name for line in found))
+    names = list(dict.fromkeys(line.name for line in found if drawn(line)))
     for axis, layer in zip(axes, layers, strict=True):
         for line, points in found.items():
-            if line.layer != layer:
+            if line.layer != layer or not drawn(line):
                 continue
             spots = averaged(points, metric)
             ours = line.name.startswith("ours")
@@ -44,7 +47,7 @@ def frontier(
                 linestyle="--" if line.start == RANDOM else "-",
                 linewidth=1.8 if ours else 1.0,
                 markersize=3,
-                color=f"C{names.index(line.name) % 10}",
+                color=TAB[names.index(line.name) % len(TAB)],
                 label=f"{line.name}, from {line.start}",
             )
             shown[f"layer {layer}, {line.name}, from {line.start}"] = spots
@@ -57,6 +60,11 @@ def frontier(
     axes[0].set_ylabel(f"{what}, held out")
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7, frameon=False)
     return figure, shown
+
+
+def drawn(line: Line) -> bool:
+    """Our ℓ1 phase refitted only, of which codes as they are make one point."""
+    return "ℓ1" not in line.name or line.name.endswith("refitted")
 
 
 def averaged(points: list[dict], metric: str) -> list[tuple[float, float]]:

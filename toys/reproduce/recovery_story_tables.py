@@ -85,7 +85,7 @@ def dictionaries(results: Results) -> dict[tuple, list[Mapping]]:
 
 
 def stability(results: Results) -> list[dict]:
-    """Per dictionary, over seeds: the share of atoms found again, and that of random data points."""
+    """Per dictionary, over seeds: the share of atoms found again, and that of data points."""
     found = []
     for group in dictionaries(results).values():
         runs = [tensors_of(model)[model["tensor"]] for model in group]
@@ -102,7 +102,7 @@ def stability(results: Results) -> list[dict]:
             {
                 "line": line_of(first, "as it is"),
                 "strength": first["strength"],
-                "l0": mean(group, lambda model: model["points"][0]["l0"]),
+                "l0": mean(group, "points", 0, "l0"),
                 "dead": mean(group, "dead"),
                 "best": shares.best,
                 "one_to_one": shares.one_to_one,
@@ -152,8 +152,11 @@ def laws_table(results: Results) -> Table:
             line: dict[str, Cell] = {"layer": layer, "floor of σ": noise, "law": law}
             line["bound on log evidence"] = mean(group, "evidence")
             line["σ of the bound"] = mean(group, "sigma")
-            line |= {"L0": mean(group, lambda m: m["points"][0]["l0"]), "dead, %": mean(group, "dead")}
-            lines.append(line | {"EV": mean(group, lambda m: m["points"][0]["ev"])})
+            line |= {
+                "L0": mean(group, "points", 0, "l0"),
+                "dead, %": mean(group, "dead"),
+            }
+            lines.append(line | {"EV": mean(group, "points", 0, "ev")})
     return Table("Amplitude laws: nats per held-out row, raw activations", lines)
 
 
@@ -168,7 +171,9 @@ def best_evidence(group: Sequence[Mapping]) -> dict[int, float]:
 def advantage(results: Results, one: str, other: str, layer: int) -> Interval | None:
     """By how many nats a law's best bound is above another's, over seeds."""
     by_law = [
-        best_evidence([m for (at, _), g in laws(results).items() if at == layer for m in g.get(law, [])])
+        best_evidence(
+            [m for (at, _), g in laws(results).items() if at == layer for m in g.get(law, [])]
+        )
         for law in (one, other)
     ]
     gains = [by_law[0][seed] - by_law[1][seed] for seed in by_law[0] if seed in by_law[1]]

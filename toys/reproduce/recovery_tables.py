@@ -1,13 +1,14 @@
-"""The tables of the synthetic parts: models, levels of trees, structure, families, calibration."""
+"""The tables of the synthetic parts: models, places in trees, structure, families, calibration."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from toys.recovery_cases import RECOVERY_CASES
+from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.recovery_arms import ARMS
+from toys.reproduce.recovery_calibration import LEVELS
 from toys.reproduce.recovery_results import Results, differences, label, mean
 from toys.reproduce.recovery_structure import STRUCTURES
 from toys.reproduce.recovery_synthetic import SLAB
-from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.tables import Cell, Table
 
 COLUMNS = {
@@ -46,7 +47,7 @@ def levels_table(results: Results, case: str) -> Table:
         line: dict[str, Cell] = {"arm": label(key), "latents": key[1]}
         for level in rows[0]["levels"]:
             for what, name in (("share", "share > 0.9"), ("cosine", "best cosine"), ("f1", "F1")):
-                line[f"{level}: {name}"] = mean(rows, lambda row: row["levels"][level][what])
+                line[f"{level}: {name}"] = mean(rows, "levels", level, what)
         lines.append(line)
     return Table(f"{case}: features by their place in the trees", lines)
 
@@ -70,26 +71,29 @@ def structure_table(results: Results) -> Table:
 
 
 def _edges(rows: Sequence[Mapping]) -> dict[str, Cell]:
-    line: dict[str, Cell] = {"couplings": mean(rows, lambda r: r["structure_found"]["couplings"])}
+    line: dict[str, Cell] = {"couplings": mean(rows, "structure_found", "couplings")}
     names = {"precision": "precision", "recall": "recall", "density": "chance", "z": "z"}
     for kind in ("together", "exclusive"):
         for column, name in names.items():
-            line[f"{kind}: {name}"] = mean(rows, lambda r: r["structure_found"][kind][column])
+            line[f"{kind}: {name}"] = mean(rows, "structure_found", kind, column)
     for column, name in (("share", "true parents"), ("chance", "their chance")):
-        line[name] = mean(rows, lambda r: r["structure_found"]["parents"][column])
+        line[name] = mean(rows, "structure_found", "parents", column)
     return line
 
 
 def family_tables(results: Results) -> Iterator[tuple[str, Table]]:
     """A table per metric: cases down, arms across, the better strength of an arm's two."""
     for metric, title in FAMILY.items():
-        yield f"families_{metric}", Table(
-            f"{title}; families, of an arm's strengths the better",
-            [
-                _family(results, case, latents, metric)
-                for case in results.settings.small
-                for latents in widths(results, case)
-            ],
+        yield (
+            f"families_{metric}",
+            Table(
+                f"{title}; families, of an arm's strengths the better",
+                [
+                    _family(results, case, latents, metric)
+                    for case in results.settings.small
+                    for latents in widths(results, case)
+                ],
+            ),
         )
 
 
@@ -128,14 +132,13 @@ def calibration_table(results: Results) -> Table:
     lines = []
     for case, rows in calibrated(results).items():
         line: dict[str, Cell] = {"case": case}
-        line["matched latents"] = mean(rows, lambda r: r["calibration"]["matched"])
+        line["matched latents"] = mean(rows, "calibration", "matched")
         names = {"error": "ECE", "error_bound": "ECE of perfect ones, at most", "skill": "skill"}
         for column, name in names.items():
-            line[name] = mean(rows, lambda r: r["calibration"]["reliability"][column])
-        for index, level in enumerate(rows[0]["calibration"]["intervals"]["levels"]):
-            line[f"coverage of {100 * level:.0f} %"] = mean(
-                rows, lambda r: r["calibration"]["intervals"]["coverage"][index]
-            )
+            line[name] = mean(rows, "calibration", "reliability", column)
+        for index, level in enumerate(LEVELS):
+            name = f"coverage of {100 * level:.0f} %"
+            line[name] = mean(rows, "calibration", "intervals", "coverage", index)
         lines.append(line)
     return Table("Firing probabilities and intervals of amplitudes", lines)
 
@@ -147,9 +150,9 @@ def choices_table(results: Results) -> Table:
         for arm, found in part.chosen.items():
             own = [row for row in part.searched if row["arm"] == arm]
             strength, lr = found if isinstance(found, tuple) else (None, found)
-            line: dict[str, Cell] = {"part": name, "arm": ARMS[arm].label if arm in ARMS else arm}
-            knob = ARMS[arm].knob if arm in ARMS else "k"
-            line |= {"knob": knob, "chosen strength": strength, "chosen lr": lr}
+            line: dict[str, Cell] = {"part": name, "arm": ARMS[arm].label}
+            line |= {"knob": "k" if name == "stories" else ARMS[arm].knob}
+            line |= {"chosen strength": strength, "chosen lr": lr}
             lines.append(line | {"models tried": len(own)})
     return Table("Settings of the field's arms, chosen on the choosing seed", lines)
 

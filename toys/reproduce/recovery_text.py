@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

@@ -66,6 +66,10 @@ class RecoveryRecipe:
             (:class:`priors.TreeGatesPrior`, :class:`priors.IsingGatesPrior`) or learned
             (:class:`vsae.CoFiringGatesPrior`). Independent, with a rate each, if ``None``.
 
+    Raises:
+        ConfigError: when trained, ``recipe.rows`` for a phase of less than one update,
+            ``recipe.silent`` if no latent fires after phase 1.
+
     Example:
         >>> x = torch.randn(600, 4).relu()
         >>> recipe = RecoveryRecipe(l1_rows=1000, slab_rows=1000, batch_size=100)
