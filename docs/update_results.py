@@ -96,6 +96,13 @@ BLOCKS = {
         headings=("Findings",),
         figure="frontier.png",
     ),
+    "recovery": Block(
+        command="vsae reproduce recovery",
+        run="run.json",
+        reports=("recovery.md",),
+        headings=("Bars", "Findings"),
+        figure="efficiency.png",
+    ),
     "dead": Block(
         command="vsae reproduce dead",
         run="run.json",

@@ -47,7 +47,7 @@ from vsae import (
 
 K, D, ROWS, NOISE = 4, 4, 4, 0.4
 FLOOR, SHAPE = 0.05, 2.0  # of a noise per row
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(1500)
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(800)
 GRID, MEASURE = 5 * (NODES + 1), 5 * WEIGHTS  # amplitudes of 0 to 10
 
 
@@ -389,7 +389,7 @@ def program(kind, **settings):
     return pair_of(**made | settings | {"noise": noise})
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("kind", ["tree", "row noise"])
 def test_pyros_elbos_are_the_expected_one_on_average(kind):
     pair = program(kind)
     x = rows_for(pair.model.decoder, 2)

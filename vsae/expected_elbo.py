@@ -78,5 +78,5 @@ def _is_point(q: Distribution) -> bool:
 
 def _is_independent(q: Distribution) -> bool:
     if isinstance(q, SpikeSlab):
-        q = q.gates
+        return isinstance(q.gates, Independent)
     return isinstance(q, Independent) and not q.base_dist.event_shape

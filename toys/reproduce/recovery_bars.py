@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from toys.recovery_cases import RECOVERY_CASES
 from toys.reproduce.flat_matched import over_seeds
+from toys.reproduce.recovery_plan import latents_of
 from toys.reproduce.recovery_results import PRUNED, Results, differences, mean
 from toys.reproduce.recovery_structure import above_chance
 from toys.reproduce.tables import Cell, Table, number
@@ -96,7 +97,7 @@ def data_a(results: Results) -> Iterator[Bar]:
 
 def level_bar(name: str, rows: Sequence[Mapping], wanted: Levels) -> Bar:
     """Means over seeds against the levels, and on how many seeds all hold."""
-    mcc, f1, l0 = (mean(rows, column) for column in ("mcc", "f1", "l0"))
+    mcc, f1, l0 = (over_seeds([row[column] for row in rows]) for column in ("mcc", "f1", "l0"))
     each = sum(wanted.met(row["mcc"], row["f1"], row["l0"]) for row in rows)
     text = f"MCC {mcc}, F1 {f1}, L0 {l0}; all three on {each} of {len(rows)} seeds"
     return Bar(name, wanted.rule(), text, wanted.met(mcc.mean, f1.mean, l0.mean))
@@ -142,7 +143,7 @@ def cost(results: Results) -> Iterator[Bar]:
     ours = results.ours("data-a", wide)
     if not (theirs and ours):
         return
-    best = max(theirs.values(), key=lambda rows: mean(rows, "f1").mean)
+    best = max(theirs.values(), key=lambda rows: sum(row["f1"] for row in rows))
     pairs = [(one, two) for one in ours for two in best if one["seed"] == two["seed"]]
     ratios = [ratio(one, two) for one, two in pairs]
     reached = [value for value in ratios if value is not None]
@@ -167,7 +168,7 @@ def ratio(ours: Mapping, theirs: Mapping) -> float | None:
 def families(results: Results) -> Iterator[Bar]:
     """Data B: every kind of copula."""
     cases = [c for c in results.settings.small if RECOVERY_CASES[c].family == "copula"]
-    by_case = {case: results.ours(case, width(case)) for case in cases}
+    by_case = {case: results.ours(case, latents_of(case, results.settings)) for case in cases}
     if not all(by_case.values()) or not by_case:
         return
     least = {case: min(row["share"] for row in rows) for case, rows in by_case.items()}
@@ -177,18 +178,13 @@ def families(results: Results) -> Iterator[Bar]:
         "; ".join(f"{case} {number(value)}" for case, value in least.items()) + " (least of seeds)",
         min(least.values()) >= 0.98,
     )
-    f1 = {case: mean(rows, "f1") for case, rows in by_case.items()}
+    f1 = {case: over_seeds([row["f1"] for row in rows]) for case, rows in by_case.items()}
     yield Bar(
         "Copula families, firing",
         "mean F1 ≥ 0.95 with the slab, every kind",
         "; ".join(f"{case} {value}" for case, value in f1.items()),
         min(value.mean for value in f1.values()) >= 0.95,
     )
-
-
-def width(case: str) -> int:
-    """As many latents as features."""
-    return RECOVERY_CASES[case].case.features
 
 
 def bars_table(found: Sequence[Bar]) -> Table:

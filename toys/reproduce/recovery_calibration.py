@@ -25,6 +25,8 @@ def calibration(found: Problem, pair: Autoencoder) -> dict:
     """
     latents = metrics.match(pair.W_dec, found.truth.dictionary, threshold=SEEN)
     features = latents.matched
+    if not len(features):
+        return {"matched": 0, "reliability": None, "intervals": None}
     with settled(pair):
         parts = [
             _beliefs(pair, rows, latents.latents[features]) for rows in found.test.split(CHUNK)

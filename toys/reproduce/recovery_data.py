@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from toys.recovery_cases import RECOVERY_CASES
@@ -103,33 +103,47 @@ class Problem:
     @property
     def groups(self) -> dict[str, Bool[Tensor, " F"]]:
         """Features by their place in a tree; nothing where there are no trees."""
-        if self.parents is None:
-            return {}
-        depth, tied = levels(self.parents), self.parents >= 0
-        above = torch.zeros_like(tied)
-        above[self.parents[tied]] = True
-        groups = {"untied": (depth == 0) & ~above, "root": (depth == 0) & above}
-        deeper = {f"depth {n}": depth == n for n in range(1, int(depth.max()) + 1)}
-        return {name: group for name, group in (groups | deeper).items() if group.any()}
+        return {} if self.parents is None else groups(self.parents)
 
-    def ancestors(self) -> Bool[Tensor, "F F"]:
-        """Whether one of two features is above the other in a tree: they fire together."""
-        related = torch.zeros(len(self.parents), len(self.parents), dtype=torch.bool)
-        node = above = torch.arange(len(self.parents))
-        while bool((above >= 0).any()):
-            above = torch.where(above >= 0, self.parents[above], -1)
-            held = above >= 0
-            related[node[held], above[held]] = True
-        return related | related.mT
 
-    def exclusions(self) -> Bool[Tensor, "F F"]:
-        """Pairs of one tree of which neither is above the other: with exclusive siblings, never
-        together."""
-        root = torch.arange(len(self.parents))
-        while bool((self.parents[root] >= 0).any()):
-            root = torch.where(self.parents[root] >= 0, self.parents[root], root)
-        same = root == root[:, None]
-        return same & ~self.ancestors() & ~torch.eye(len(root), dtype=torch.bool)
+def groups(parents: Int[Tensor, " F"]) -> dict[str, Bool[Tensor, " F"]]:
+    """Features that are in no tree, roots, and those of each depth; none that is empty."""
+    depth, tied = levels(parents), parents >= 0
+    above = torch.zeros_like(tied)
+    above[parents[tied]] = True
+    found = {"untied": (depth == 0) & ~above, "root": (depth == 0) & above}
+    found |= {f"depth {n}": depth == n for n in range(1, int(depth.max()) + 1)}
+    return {name: group for name, group in found.items() if group.any()}
+
+
+def ancestors(parents: Int[Tensor, " F"]) -> Bool[Tensor, "F F"]:
+    """Whether one of two features is above the other in a tree: they fire together.
+
+    Example:
+        >>> ancestors(torch.tensor([-1, 0, 1, -1])).int().tolist()
+        [[0, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    """
+    related = torch.zeros(len(parents), len(parents), dtype=torch.bool)
+    node = above = torch.arange(len(parents))
+    while bool((above >= 0).any()):
+        above = torch.where(above >= 0, parents[above], -1)
+        held = above >= 0
+        related[node[held], above[held]] = True
+    return related | related.mT
+
+
+def exclusions(parents: Int[Tensor, " F"]) -> Bool[Tensor, "F F"]:
+    """Pairs of one tree, neither above the other: if siblings exclude, these never fire together.
+
+    Example:
+        >>> exclusions(torch.tensor([-1, 0, 0, -1])).nonzero().tolist()
+        [[1, 2], [2, 1]]
+    """
+    root = torch.arange(len(parents))
+    while bool((parents[root] >= 0).any()):
+        root = torch.where(parents[root] >= 0, parents[root], root)
+    same = root == root[:, None]
+    return same & ~ancestors(parents) & ~torch.eye(len(root), dtype=torch.bool)
 
 
 @lru_cache(maxsize=1)

@@ -11,10 +11,10 @@ from torch import Tensor
 from toys.reproduce.arguments import write_json
 from toys.reproduce.html import DPI
 from toys.reproduce.recovery_arms import ARMS, COLOURS
-from toys.reproduce.recovery_bars import width
 from toys.reproduce.recovery_cache import tensors_of
-from toys.reproduce.recovery_calibration import LEVELS
+from toys.reproduce.recovery_calibration import BINS, LEVELS
 from toys.reproduce.recovery_data import Draw, problem
+from toys.reproduce.recovery_plan import latents_of
 from toys.reproduce.recovery_results import LABELS, Results, label, mean
 from toys.reproduce.recovery_structure import STRUCTURES
 from toys.reproduce.recovery_synthetic import L1, SLAB
@@ -177,7 +177,7 @@ def families(results: Results) -> Drawn:
         for at, case in enumerate(cases):
             for key, rows in results.keyed(case).items():
                 cell = mean(rows, metric)
-                if key[1] != width(case) or cell is None:
+                if key[1] != latents_of(case, results.settings) or cell is None:
                     continue
                 ours = key[0] not in ARMS
                 colour = OURS if ours else COLOURS[key[0]]
@@ -206,9 +206,8 @@ def calibration(results: Results) -> Drawn | None:
     left, right = figure.subplots(1, 2)
     shown = {}
     for case, rows in found.items():
-        curves = [row["calibration"]["reliability"] for row in rows]
-        bins = range(len(curves[0]["counts"]))
-        points = [pooled(curves, at) for at in bins]
+        curves = [c for row in rows if (c := row["calibration"]["reliability"]) is not None]
+        points = [pooled(curves, at) for at in range(BINS)]
         known = [point for point in points if point is not None]
         left.plot([p for p, _ in known], [o for _, o in known], "o-", label=case)
         cells = [

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from toys.recovery_cases import RECOVERY_CASES
 from toys.reproduce.flat_matched import outcome, over_seeds
 from toys.reproduce.recovery_arms import ARMS
-from toys.reproduce.recovery_bars import width
 from toys.reproduce.recovery_calibration import LEVELS
+from toys.reproduce.recovery_plan import latents_of
 from toys.reproduce.recovery_results import (
     STRUCTURE_LABELS,
     Results,
@@ -40,9 +40,9 @@ def findings(results: Results) -> list[str]:
 
 def against_field(results: Results, case: str) -> Iterator[str]:
     """Ours without structure against the best arm of the field."""
-    ours = results.ours(case, width(case))
+    ours = results.ours(case, latents_of(case, results.settings))
     for metric, name in (("mcc", "MCC"), ("f1", "F1"), ("share", "share > 0.9")):
-        best = results.best_of_field(case, width(case), metric)
+        best = results.best_of_field(case, latents_of(case, results.settings), metric)
         if not ours or best is None:
             continue
         yield (
@@ -95,8 +95,8 @@ def by_family(results: Results) -> Iterator[str]:
     for metric, name in (("share", "share > 0.9"), ("f1", "F1")):
         better, rest = [], []
         for case in results.settings.small:
-            ours = results.ours(case, width(case))
-            best = results.best_of_field(case, width(case), metric)
+            ours = results.ours(case, latents_of(case, results.settings))
+            best = results.best_of_field(case, latents_of(case, results.settings), metric)
             if not ours or best is None:
                 continue
             gain = over_seeds(differences(ours, best[1], metric))
@@ -129,7 +129,7 @@ def calibrations(results: Results) -> Iterator[str]:
         error, bound = (
             mean(rows, "calibration", "reliability", name) for name in ("error", "error_bound")
         )
-        if error is None:
+        if error is None or bound is None:
             continue
         covered = [
             mean(rows, "calibration", "intervals", "coverage", i) for i in range(len(LEVELS))

@@ -75,7 +75,7 @@ def searches(group: Group, chosen: Settings) -> Iterator[FieldJob]:
                         draw=where,
                         arm=name,
                         strength=strength,
-                        latents=chosen.widths[0] if large else features(case),
+                        latents=latents_of(case, chosen),
                         lr=lr,
                         seen=chosen.search if large else chosen.small_search,
                         batch=chosen.batch,
@@ -104,6 +104,11 @@ def is_large(case: str) -> bool:
 def features(case: str) -> int:
     """How many true features a case has; coordinates, of subspaces."""
     return RECOVERY_CASES[case].case.features
+
+
+def latents_of(case: str, chosen: Settings) -> int:
+    """How many latents a case is first run with: as many as features, Data A at its width."""
+    return chosen.widths[0] if is_large(case) else features(case)
 
 
 def field_jobs(
@@ -159,11 +164,11 @@ def data_a(chosen: Settings, found: Chosen) -> Iterator[Job]:
 
 
 def plain_slab(case: str, seed: int, chosen: Settings) -> RecipeJob:
-    """The recipe without structure, at as many latents as features; one job for every part."""
+    """The recipe without structure, at a case's first width; one and the same for every part."""
     data_a = case == "data-a"
     return RecipeJob(
         draw=draw(case, seed, chosen),
-        latents=features(case),
+        latents=latents_of(case, chosen),
         recipe=chosen.recipe if is_large(case) else chosen.small_recipe,
         keep=chosen.widths[1] if data_a else 0,
         calibrated=case in CALIBRATED,

@@ -26,7 +26,7 @@ def pruned(pair: Autoencoder, keep: int) -> Autoencoder:
     smaller = LinearDecoder(keep, decoder.d_model, bias=decoder.b_dec is not None)
     smaller.to(decoder.W_dec.device, decoder.W_dec.dtype)
     smaller.W_dec.copy_(decoder.W_dec[kept])
-    if decoder.b_dec is not None:
+    if smaller.b_dec is not None:
         smaller.b_dec.copy_(decoder.b_dec)
     belief = _prior(rate[kept], slab.base_dist.loc[kept], slab.base_dist.scale[kept])
     noise, posterior = pair.model.noise, pair.guide.posterior

@@ -3,7 +3,6 @@
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from toys.reproduce import arguments
 from toys.reproduce.processes import one_thread
@@ -45,7 +44,8 @@ def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:
 
 def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[dict, str]:
     """Tables, figures, report and ``run.json``."""
-    out: Path = options.out
+    out, recipe = options.out, results.settings.recipe
+    steps = (recipe.l1_rows + recipe.slab_rows + recipe.final_rows) // recipe.batch_size
     stable = stability(results) if "stories" in results.parts else []
     reached = [*bars(results), *story_bars(results, stable)]
     said = [*findings(results), *story_findings(results), *starts(results)]
@@ -60,7 +60,7 @@ def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[
         "reproduction": "recovery",
         "out": str(out),
         "smoke": options.smoke,
-        "settings": results.settings.to_dict() | {"data": list(results.parts)},
+        "settings": results.settings.to_dict() | {"data": list(results.parts), "steps": steps},
         "bars": [{"bar": bar.name, "found": bar.found, "met": bar.met} for bar in reached],
         "findings": said,
         "tables": {stem: table.records() for stem, table in tables.items()},

@@ -49,14 +49,11 @@ def verdict(
     above, parts = 0, []
     for layer in results.settings.layers:
         line = next((o for o in found if o.layer == layer and o.name == name), None)
-        theirs = better_start(results, found, layer)
-        ours = None if line is None else at(results, found[line], "ev")
-        if ours is None or theirs is None:
+        theirs, ours = better_start(results, found, layer), level(results, found, line)
+        if line is None or ours is None or theirs is None:
             parts.append(f"layer {layer}: no common L0")
             continue
-        less = (1 - ours.mean) / (1 - at(results, found[theirs], "ev").mean)
-        gain = at(results, found[line], "ce_recovered").mean
-        gain -= at(results, found[theirs], "ce_recovered").mean
+        less, gain = (1 - ours[0]) / (1 - theirs[0]), ours[1] - theirs[1]
         again = stability_at(stable, line, AT)
         above += less <= LESS and gain > 0 and again is not None and again >= AGAIN
         share = "none" if again is None else number(again)
@@ -64,11 +61,22 @@ def verdict(
     return above, "; ".join(parts)
 
 
-def better_start(results: Results, found: Mapping[Line, list[dict]], layer: int) -> Line | None:
-    """BatchTopK from the start that explains more."""
+def better_start(
+    results: Results, found: Mapping[Line, list[dict]], layer: int
+) -> tuple[float, float] | None:
+    """BatchTopK's level from the start that explains more."""
     lines = [o for o in found if o.layer == layer and o.name == NAMES["batch_topk"]]
-    reached = {line: value for line in lines if (value := at(results, found[line], "ev"))}
-    return max(reached, key=lambda line: reached[line].mean) if reached else None
+    return max((v for o in lines if (v := level(results, found, o))), default=None)
+
+
+def level(
+    results: Results, found: Mapping[Line, list[dict]], line: Line | None
+) -> tuple[float, float] | None:
+    """Mean EV and CE recovered at the L0 of the bar; nothing if a sweep does not reach it."""
+    if line is None:
+        return None
+    ev, ce = (at(results, found[line], metric) for metric in ("ev", "ce_recovered"))
+    return None if ev is None or ce is None else (ev.mean, ce.mean)
 
 
 def at(results: Results, points: Sequence[Mapping], metric: str) -> Interval | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from priors.graph import Graph
 from priors.ising_gates import IsingGatesPrior
 from priors.tree_gates import TreeGatesPrior
-from toys.reproduce.recovery_data import Problem
+from toys.reproduce.recovery_data import Problem, ancestors, exclusions
 from toys.reproduce.recovery_scores import encoded
 from vsae import metrics
 from vsae.autoencoder import Autoencoder
@@ -99,8 +99,8 @@ def structure_scores(found: Problem, pair: Autoencoder) -> dict:
     matching = metrics.match(pair.W_dec, found.toy.dictionary)
     weights = matching.of_latents(weights)
     kinds = {
-        "together": (weights.clamp(min=0), found.ancestors()),
-        "exclusive": ((-weights).clamp(min=0), found.exclusions()),
+        "together": (weights.clamp(min=0), ancestors(found.parents)),
+        "exclusive": ((-weights).clamp(min=0), exclusions(found.parents)),
     }
     edges = {
         kind: metrics.edge_recovery(estimated, matching.of_features(truth)).__dict__

@@ -92,7 +92,7 @@ class FieldJob(Job):
     watch: bool = False
 
     def compute(self) -> Found:
-        found, watch = problem(self.draw), None
+        found = problem(self.draw)
         row = described(self.draw, self.arm) | {"strength": self.strength, "lr": self.lr}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(self.draw.generator, WEIGHTS).initial_seed())
@@ -147,12 +147,11 @@ class RecipeJob(Job):
         return SLAB if self.recipe.slab_rows else L1
 
     def compute(self) -> Found:
-        found, pair = problem(self.draw), None
+        found = problem(self.draw)
         row = described(self.draw, self.arm) | {"structure": self.structure, "strength": None}
         watch = Watch(found, look=self.watch)
         try:
-            for run in self._phases(found):
-                pair = watch.train(run)
+            *_, pair = (watch.train(run) for run in self._phases(found))
         except NonFiniteLossError as error:
             return Found(row | {"failed": str(error), "seconds": watch.seconds})
         row |= watch.finish(pair) | scores(found, pair)
