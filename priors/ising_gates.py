@@ -198,8 +198,7 @@ class IsingGatesPrior(nn.Module):
             "values": torch.from_numpy(matrix.data),
         }
         for name, value in found.items():
-            dtype = self.logits.dtype if value.is_floating_point() else value.dtype
-            setattr(self, name, value.to(self.logits.device, dtype))
+            setattr(self, name, value.to(self.logits.device))
 
     @torch.no_grad()
     def match(self, rate: Tensor) -> None:
@@ -212,7 +211,8 @@ class IsingGatesPrior(nn.Module):
         return float(self.logits.detach().double().sigmoid().mean())
 
     def forward(self) -> IsingGates:
-        return IsingGates(self.logits, self.starts, self.columns, self.values)
+        values = self.values.to(self.logits.dtype)  # kept exactly: they are not in the state dict
+        return IsingGates(self.logits, self.starts, self.columns, values)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, couplings={self.couplings.num_edges}"

@@ -141,9 +141,7 @@ def test_of_points_it_is_the_closed_form_one():
     model = SparseAutoencoder(decoder, prior, noise=NOISE)
     pair = Autoencoder(model, AmortizedGuide(FISTAPosterior(decoder, prior, model.noise)))
     x = activations()
-    ours, theirs = (
-        e.terms(pair.model, pair.guide, x) for e in (ExpectedELBO(), ClosedFormELBO())
-    )
+    ours, theirs = (e.terms(pair.model, pair.guide, x) for e in (ExpectedELBO(), ClosedFormELBO()))
     torch.testing.assert_close(ours, theirs)
 
 

@@ -433,7 +433,7 @@ def test_every_parameter_moves_in_svi(unrolled):
     pyro.clear_param_store()
     assert steps[-1] < steps[0]
     for name, parameter in pair.named_parameters():
-        assert ((parameter != before[name]).all()), name
+        assert (parameter != before[name]).all(), name
 
 
 @pytest.mark.parametrize("kind", SETTINGS)

@@ -39,7 +39,8 @@ class CoFiringGatesPrior(PosteriorObserver):
             were estimated for: the control that has as many couplings, but not those.
 
     Raises:
-        ConfigError: ``cofiring.setting``, also for a relabelling that is none; ``cofiring.size`` for more than 8192 latents.
+        ConfigError: ``cofiring.setting``, also for a relabelling that is no permutation;
+            ``cofiring.size`` for more than 8192 latents.
 
     Example:
         >>> gates = IsingGatesPrior(Graph.blocks((1, 1, 1)), rate=0.1)

@@ -22,10 +22,11 @@ class FittedSpikeSlabPrior(PosteriorObserver):
 
     Bars are means over the rows of a batch. The rate becomes :math:`n_k`: with one per latent it is
     automatic relevance determination, latents that are not needed are switched off for good
-    measure, at a rate of 1e-5; none fires on more than half of the rows. The amplitudes' mean becomes :math:`(1-p) f_k/n_k + p \sum f / \sum n`, shrunk towards
-    that of all latents, and their variance :math:`s_k/n_k - (f_k/n_k)^2`, but at most
-    :math:`(\text{spread} \cdot \text{mean})^2`: without these a rare latent's slab fits the few
-    rows that it happens to fire on, and the slab's advantage, amplitudes away from zero, is lost.
+    measure. It is held between 1e-5 and ½. The amplitudes' mean becomes
+    :math:`(1-p) f_k/n_k + p \sum f / \sum n`, shrunk towards that of all latents, and their
+    variance :math:`s_k/n_k - (f_k/n_k)^2`, but at most :math:`(\text{spread} \cdot
+    \text{mean})^2`: without these a rare latent's slab fits the few rows that it happens to fire
+    on, and the slab's advantage, amplitudes away from zero, is lost.
     The prior's own gradient, if it is ``learnable``, would undo this: leave it fixed.
 
     Args:

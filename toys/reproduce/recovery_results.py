@@ -100,11 +100,11 @@ def label(key: Key) -> str:
 
 def mean(rows: Iterable[Mapping], *path: str | int) -> Interval | None:
     """Interval over the models that have a value, by the names that lead to it; nothing if none."""
-    known = [value for value in (_at(row, path) for row in rows) if value is not None]
+    known = [float(v) for v in (_at(row, path) for row in rows) if v is not None]
     return over_seeds(known) if known else None
 
 
-def _at(row: Mapping, path: Sequence[str | int]) -> float | None:
+def _at(row: Mapping, path: Sequence[str | int]) -> float | int | None:
     found: object = row
     for name in path:
         if isinstance(found, Mapping):

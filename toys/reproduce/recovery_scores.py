@@ -108,7 +108,7 @@ def quality(truth: AbstractTruth, atoms: Tensor, codes: Tensor) -> dict:
     }
 
 
-def by_level(problem: Problem, atoms: Tensor, codes: Tensor) -> dict[str, dict[str, float]]:
+def by_level(problem: Problem, atoms: Tensor, codes: Tensor) -> dict[str, dict[str, float | int]]:
     """Of the features at each place in a tree: their best cosine, share found, F1 of their latents.
 
     A feature without a latent of its own, where there are fewer latents, has an F1 of 0.

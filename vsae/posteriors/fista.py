@@ -59,8 +59,8 @@ class FISTAPosterior(nn.Module):
         check_iterations(iterations)
         if isinstance(noise(), Distribution):
             raise ConfigError(
-                f"FISTA has one noise for all rows: got {type(noise).__name__}, expected FixedNoise, "
-                "LearnedNoise or AnnealedNoise. MeanFieldPosterior infers a noise per row.",
+                f"FISTA has one noise for all rows: got {type(noise).__name__}, expected "
+                "FixedNoise, LearnedNoise or AnnealedNoise. MeanFieldPosterior infers one per row.",
                 code="fista.noise",
             )
         self.decoder, self.prior, self.noise = decoder, prior, noise
