@@ -149,6 +149,22 @@ def test_the_bound_of_the_theorem_at_every_iteration_which_plain_steps_break():
     assert broken
 
 
+def test_the_first_iterates_are_those_of_the_paper():
+    """Equations 4.1 to 4.3, in numpy: y₁ = x₀, t₁ = 1; any momentum near it converges, too."""
+    decoder = decoder_of(6, 4)
+    x, atoms = rows_for(decoder), decoder.W_dec.detach().numpy()
+    target = (x - decoder.b_dec).detach().numpy()
+    length = greatest_eigenvalue(decoder.W_dec).item()
+    before, ahead, t = np.zeros((ROWS, 6)), np.zeros((ROWS, 6)), 1.0
+    for count in range(1, 8):
+        code = np.maximum(ahead - ((ahead @ atoms - target) @ atoms.T + PENALTY) / length, 0)
+        following = (1 + math.sqrt(1 + 4 * t**2)) / 2
+        ahead = code + (t - 1) / following * (code - before)
+        before, t = code, following
+        found = fista(decoder, iterations=count)(x)["z"].mean.numpy()
+        np.testing.assert_allclose(found, code, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize(("latents", "width"), [(1, 1), (3, 7), (7, 3), (64, 16)])
 @pytest.mark.parametrize("parallel", [0.0, 3.0])
 @pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])

@@ -125,8 +125,10 @@ def test_equal_jobs_of_two_parts_are_one(tmp_path):
 
     with tqdm(disable=True) as bar:
         rows = fetch_all([Counted(number=n) for n in (5, 6, 5)], tmp_path, 1, bar)
-    assert [row["square"] for row in rows] == [25, 36, 25]
-    assert sorted(Counted.calls) == [5, 6]
+        again = fetch_all([Counted(number=n) for n in (6, 7)], tmp_path, 1, bar)
+    assert [rows[Counted(number=n)]["square"] for n in (5, 6)] == [25, 36]
+    assert [again[Counted(number=n)]["cached"] for n in (6, 7)] == [True, False]
+    assert Counted.calls == [5, 6, 7]
 
 
 # Scores against planted truth

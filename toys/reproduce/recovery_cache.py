@@ -53,17 +53,26 @@ class Job(ABC):
         return f"{type(self).__name__}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
 
+def stored(job: Job, folder: Path) -> dict | None:
+    """The row that the folder has of a job."""
+    path = folder / f"{job.name}.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found["job"] != job.described():
+        return None
+    return found["row"] | {"file": str(path), "cached": True}
+
+
 def fetch(job: Job, folder: Path) -> dict:
     """The row of a job, computed unless the folder has it; ``cached`` says which, ``file`` where.
 
     The file of the row is written last and at once, so that half a result is never found.
     """
-    path = folder / f"{job.name}.json"
-    if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["job"] == job.described():
-            return stored["row"] | {"file": str(path), "cached": True}
-    found = job.compute()
+    known = stored(job, folder)
+    if known is not None:
+        return known
+    path, found = folder / f"{job.name}.json", job.compute()
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().contiguous() for name, value in found.tensors.items()}
     if tensors:
@@ -74,12 +83,13 @@ def fetch(job: Job, folder: Path) -> dict:
     return found.row | {"file": str(path), "cached": False}
 
 
-def fetch_all(jobs: Sequence[Job], folder: Path, threads: int, bar: tqdm) -> list[dict]:
-    """The rows of all jobs, in their order; equal jobs are done once."""
-    distinct = list(dict.fromkeys(jobs))
-    rows = run_jobs(fetch, distinct, folder, threads, bar)
-    found = dict(zip(distinct, rows, strict=True))
-    return [found[job] for job in jobs]
+def fetch_all(jobs: Sequence[Job], folder: Path, threads: int, bar: tqdm) -> dict[Job, dict]:
+    """The rows of all jobs; processes are started only for what is not there, equal jobs once."""
+    found = {job: stored(job, folder) for job in dict.fromkeys(jobs)}
+    missing = [job for job, row in found.items() if row is None]
+    bar.update(len(found) - len(missing))
+    rows = run_jobs(fetch, missing, folder, threads, bar) if missing else []
+    return found | dict(zip(missing, rows, strict=True))
 
 
 def tensors_of(row: Mapping) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ LAWS: dict[str, Callable[[int], nn.Module]] = {
 """Priors of amplitudes by name."""
 
 ROWS = 10_000  # from whose codes rates and sizes are first read
+FITTED = 2_048  # from whose posterior the noise of the evidence is read
 RARE, OFTEN = 1e-4, 0.5
 ITERATIONS, DAMPING = 12, 0.3
 
@@ -117,8 +118,36 @@ def copied(decoder: LinearDecoder) -> LinearDecoder:
     return new
 
 
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What the posterior of some rows amounts to, in normalised units.
+
+    Args:
+        codes: Means of the latents that are more likely on than off, ``(rows, K)``.
+        square: Expected squared error per row.
+        divergence: KL of the codes from the prior per row, nats.
+    """
+
+    codes: Tensor
+    square: float
+    divergence: float
+
+
 @torch.no_grad()
-def evidence(pair: Autoencoder, train: Tensor, test: Tensor) -> dict[str, float]:
+def posterior_of(pair: Autoencoder, x: Tensor) -> Posterior:
+    """The posterior of rows of activations, as at evaluation."""
+    square, divergence, codes, prior = 0.0, 0.0, [], pair.model.prior()
+    with settled(pair):
+        for rows in x.split(CHUNK):
+            q = pair.posterior(rows)["z"]
+            residual = pair.normalizer(rows) - pair.model.decoder(q.mean)
+            square += float(residual.square().sum() + q.variance.sum())
+            divergence += float(kl_divergence(q, prior).sum())
+            codes.append(torch.where(q.probability > 0.5, q.mean, 0.0))
+    return Posterior(torch.cat(codes), square / len(x), divergence / len(x))
+
+
+def evidence(pair: Autoencoder, train: Posterior, test: Posterior) -> dict[str, float]:
     r"""A lower bound on the log evidence of held-out rows under one noise for all, nats per row.
 
     .. math:: \mathbb E_q[\log \mathcal N(x;\ b + zW,\ σ^2)] - \mathrm{KL}(q \| p)
@@ -126,22 +155,8 @@ def evidence(pair: Autoencoder, train: Tensor, test: Tensor) -> dict[str, float]
     with the codes' posterior as it was found, and the σ of greatest bound on training rows. It is
     of raw activations, and holds whatever the posterior.
     """
-    width = test.shape[1]
-    square, _ = _parts(pair, train[:ROWS])
-    variance = square / width
-    held, divergence = _parts(pair, test)
-    fit = 0.5 * held / variance + 0.5 * width * math.log(2 * math.pi * variance)
+    width = pair.model.decoder.d_model
+    variance = train.square / width
+    fit = 0.5 * test.square / variance + 0.5 * width * math.log(2 * math.pi * variance)
     jacobian = float(pair.normalizer.log_jacobian(width))
-    return {"evidence": jacobian - fit - divergence, "sigma": variance**0.5}
-
-
-def _parts(pair: Autoencoder, x: Tensor) -> tuple[float, float]:
-    """Means over rows: expected squared error, in normalised units, and KL of the codes."""
-    square, divergence, prior = 0.0, 0.0, pair.model.prior()
-    with settled(pair):
-        for rows in x.split(CHUNK):
-            q = pair.posterior(rows)["z"]
-            residual = pair.normalizer(rows) - pair.model.decoder(q.mean)
-            square += float(residual.square().sum() + q.variance.sum())
-            divergence += float(kl_divergence(q, prior).sum())
-    return square / len(x), divergence / len(x)
+    return {"evidence": jacobian - fit - test.divergence, "sigma": variance**0.5}

@@ -1,6 +1,6 @@
 """A run: of each part first the choices, then all jobs, in worker processes, from the cache."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,25 +29,22 @@ class Part:
 
 
 def run_all(chosen: Settings, parts: Sequence[str], folder: Path, threads: int) -> dict[str, Part]:
-    """Everything trained and measured, by part."""
-    with tqdm(unit="model", mininterval=0.5) as bar:
-
-        def fetched(jobs: Sequence[Job]) -> list[dict]:
-            return fetch_all(jobs, folder, threads, bar)
-
-        bar.total = sum(count(chosen, part) for part in parts)
-        return {part: run_part(chosen, part, fetched, bar) for part in parts}
-
-
-def run_part(
-    chosen: Settings, name: str, fetched: Callable[[Sequence[Job]], list[dict]], bar: tqdm
-) -> Part:
-    """One part: its choices, then its results."""
-    bar.set_description(f"{name}, choices")
-    searched = fetched(searches(chosen, name))
-    found = choose(name, searched)
-    bar.set_description(name)
-    return Part(searched, found, fetched(jobs(chosen, name, found)))
+    """Everything trained and measured, by part: first all choices, then all that follows."""
+    asked = {part: searches(chosen, part) for part in parts}
+    total = sum(count(chosen, part) for part in parts)
+    with tqdm(total=total, unit="model", desc="choices", mininterval=0.5) as bar:
+        first = fetch_all([job for made in asked.values() for job in made], folder, threads, bar)
+        searched = {part: [first[job] for job in made] for part, made in asked.items()}
+        found = {part: choose(part, rows) for part, rows in searched.items()}
+        planned = {part: jobs(chosen, part, found[part]) for part in parts}
+        everything = [job for made in planned.values() for job in made]
+        bar.total = len(first) + len(set(everything))  # parts share jobs
+        bar.set_description("models")
+        rows = fetch_all(everything, folder, threads, bar)
+    return {
+        part: Part(searched[part], found[part], [rows[job] for job in planned[part]])
+        for part in parts
+    }
 
 
 def searches(chosen: Settings, name: str) -> list[Job]:

@@ -83,7 +83,7 @@ class Settings:
     ends: tuple[float, ...] = (0.8, 0.4)
     end: float = 0.8
     ks: tuple[int, ...] = (6, 9, 12, 16, 20, 24)
-    noises: tuple[float, ...] = (0.07, 0.15, 0.3)
+    noises: tuple[float, ...] = (0.03, 0.1, 0.3)
     slab_shape: float = 1.0
     slab_rows: int = 32_000
     slab_lr: float = 0.01

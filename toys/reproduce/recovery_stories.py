@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from toys.reproduce.flat_arms import DEAD_AFTER
 from toys.reproduce.recovery_cache import Found, Job
-from toys.reproduce.recovery_laws import Slab, evidence, moments, slab_pair, slab_run
+from toys.reproduce.recovery_laws import (
+    FITTED,
+    Slab,
+    evidence,
+    moments,
+    posterior_of,
+    slab_pair,
+    slab_run,
+)
 from toys.reproduce.recovery_refit import refitted
 from toys.reproduce.recovery_scores import encoded, plain
 from toys.reproduce.recovery_synthetic import WEIGHTS
@@ -149,11 +157,12 @@ class StoriesRecipeJob(Job):
             seconds = timed(slab_run(pair, found.train, slab, self.seed + 1))
         except NonFiniteLossError as error:
             return row | {"failed": str(error), "seconds": 0.0}
-        row |= worth(found, pair, encoded(pair, found.test).values, None)
+        fitted, held = (posterior_of(pair, x) for x in (found.train[:FITTED], found.test))
+        row |= worth(found, pair, held.codes, None)
         name = f"{slab.law}, {slab.noise}"
         atoms[name] = pair.W_dec
         more = {"seconds": seconds, "tensor": name}
-        return row | more | evidence(pair, found.train, found.test)
+        return row | more | evidence(pair, fitted, held)
 
 
 def described(job: StoriesFieldJob | StoriesRecipeJob, arm: str, start: str, strength) -> dict:
