@@ -46,23 +46,26 @@ class TruncatedNormal(TorchDistribution):
         super().__init__(self.loc.shape, validate_args=validate_args)
 
     def expand(self, batch_shape, _instance=None) -> "TruncatedNormal":
+        if Size(batch_shape) == self.batch_shape:
+            return self  # with what it has computed
         loc, scale = (v.expand(Size(batch_shape)) for v in (self.loc, self.scale))
         new = TruncatedNormal(loc, scale, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
     @lazy_property
-    def _ratio(self) -> Tensor:
+    def ratio(self) -> Tensor:
+        """``loc/scale``."""
         return self.loc / self.scale
 
     @lazy_property
     def log_mass(self) -> Tensor:
         """``log Φ(loc/scale)``, of the normal before conditioning."""
-        return log_ndtr(self._ratio)
+        return log_ndtr(self.ratio)
 
     @lazy_property  # a training step asks for mean, variance and entropy, several times over
     def _standard(self) -> tuple[Tensor, Tensor, Tensor]:
-        return positive_part(self._ratio, self.log_mass)
+        return positive_part(self.ratio, self.log_mass)
 
     @property
     def mean(self) -> Tensor:
@@ -73,7 +76,7 @@ class TruncatedNormal(TorchDistribution):
         return self.scale**2 * self._standard[2]
 
     def entropy(self) -> Tensor:
-        ratio, mass = self._ratio, self.log_mass
+        ratio, mass = self.ratio, self.log_mass
         rate, mean, _ = self._standard
         below = ratio < 0
         # log Φ and the square of the ratio cancel in the tail: there from log r = log φ - log Φ.
@@ -91,7 +94,7 @@ class TruncatedNormal(TorchDistribution):
     def rsample(self, sample_shape=Size()) -> Tensor:
         shape = self._extended_shape(sample_shape)
         uniform = 1 - torch.rand(shape, dtype=torch.float64, device=self.loc.device)  # in (0, 1]
-        ratio = self._ratio.double().expand(shape)
+        ratio = self.ratio.double().expand(shape)
         target = uniform.log() + torch.special.log_ndtr(ratio)
         drawn = self.scale * (ratio - _log_quantile(target, ratio)).clamp(min=0)
         return drawn.to(self.loc.dtype)
@@ -105,7 +108,7 @@ class TruncatedNormal(TorchDistribution):
 
     def icdf(self, value: Float[Tensor, "*rows"]) -> Float[Tensor, "*out"]:
         """The quantile: ``P(a <= icdf(p)) = p``."""
-        ratio = self._ratio.double()
+        ratio = self.ratio.double()
         target = torch.log1p(-value.double()) + torch.special.log_ndtr(ratio)
         return (self.scale * (ratio - _log_quantile(target, ratio))).to(self.loc.dtype)
 

@@ -1,50 +1,21 @@
 """Mean-field inference under spike and slab: the guide that iterates instead of guessing."""
 
-import math
-from collections.abc import Callable
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float
 from pyro import distributions as dist
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priors._tail import log_ndtr, positive_part
 from priors.errors import ConfigError
 from priors.gates import gate_field
-from priors.half_line import HalfLine, half_line
+from priors.half_line import half_line
 from priors.replicas import stack_like
 from priors.spike_slab import SpikeSlab
-from priors.truncated_normal import LOG_SQRT_TAU, TruncatedNormal
 from vsae.decoders import FreeDecoder
 from vsae.posteriors.fista import check_iterations
+from vsae.posteriors.mean_field_update import Belief, Moments, hasty_update, update
 from vsae.row_noise import fitted_noise
 from vsae.unstackable import refuse_replicas
-
-Tail = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-class Belief(NamedTuple):
-    """A factorised spike-and-slab posterior of some rows, and the noise that goes with it.
-
-    Args:
-        logits: Log-odds of every gate, (B, K).
-        loc: Of the normal whose positive part is the amplitude, (B, K).
-        scale: Of the same; broadcasts to (B, K).
-        rate: Probability of every gate, (B, K).
-        code: The expected code, (B, K).
-        spread: The sum of the variances of a row's codes, (B,).
-        noise: Of each row (B, 1), or of all ().
-    """
-
-    logits: Tensor
-    loc: Tensor
-    scale: Tensor
-    rate: Tensor
-    code: Tensor
-    spread: Tensor
-    noise: Tensor
 
 
 class MeanFieldPosterior(nn.Module):
@@ -136,32 +107,31 @@ class MeanFieldPosterior(nn.Module):
     def infer(self, x: Float[Tensor, "*rows d"]) -> Belief:
         """The belief after all iterations, from the empty code."""
         zeros = x.new_zeros(*x.shape[:-1], self.latents)
-        return self.refine(x, zeros, zeros, x.new_zeros(x.shape[:-1]), self.iterations)
+        start = Moments(rate=zeros, code=zeros, spread=x.new_zeros(x.shape[:-1]))
+        return self.refine(x, start, self.iterations)
 
-    def refine(
-        self,
-        x: Float[Tensor, "*rows d"],
-        code: Float[Tensor, "*rows K"],
-        gates: Float[Tensor, "*rows K"],
-        spread: Float[Tensor, "*rows"],
-        iterations: int,
-    ) -> Belief:
-        """The belief some iterations after an expected code, gates and total variance of rows."""
-        prior, noise = self.prior(), self.noise()
-        slab, share = half_line(prior.slab.base_dist), self.damping
-        atoms, bias = self.decoder.W_dec, self.decoder.b_dec
+    def refine(self, x: Float[Tensor, "*rows d"], moments: Moments, iterations: int) -> Belief:
+        """The belief some iterations after some moments of the codes of rows."""
+        prior, noise, bias = self.prior(), self.noise(), self.decoder.b_dec
+        slab = half_line(prior.slab.base_dist)
         target = x if bias is None else x - bias
-        for left in range(iterations, 0, -1):
-            residual = target - code @ atoms
-            sigma = _row_noise(noise, residual.square().sum(-1) + spread, x.shape[-1])
-            pull = code + residual @ atoms.mT
-            tail = _rough_tail if left > 1 and x.dtype == torch.float32 else _exact_tail
-            belief = _update(pull, sigma, slab, gate_field(prior.gates, gates), tail)
-            if left > 1:
-                code = torch.lerp(code, belief.code, share)
-                gates = torch.lerp(gates, belief.rate, share)
-                spread = torch.lerp(spread, belief.spread, share)
-        return belief
+        hasty = x.dtype == torch.float32 and not torch.is_grad_enabled()
+        for _ in range(iterations - 1):
+            seen = self._seen(target, moments, prior.gates, noise)
+            new = hasty_update(*seen, slab) if hasty else update(*seen, slab).moments
+            pairs = zip(moments, new, strict=True)
+            moments = Moments(*(torch.lerp(old, value, self.damping) for old, value in pairs))
+        return update(*self._seen(target, moments, prior.gates, noise), slab)
+
+    def _seen(
+        self, target: Tensor, moments: Moments, gates: Distribution, noise: Tensor | Distribution
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the others leave of every latent, the noise, and the prior log-odds of gates."""
+        atoms = self.decoder.W_dec
+        residual = target - moments.code @ atoms
+        square = residual.square().sum(-1) + moments.spread
+        sigma = _row_noise(noise, square, target.shape[-1])
+        return residual @ atoms.mT + moments.code, sigma, gate_field(gates, moments.rate)
 
     def extra_repr(self) -> str:
         return f"iterations={self.iterations}, damping={self.damping}"
@@ -200,8 +170,8 @@ class UnrolledMeanFieldPosterior(MeanFieldPosterior):
 def as_sites(belief: Belief) -> dict[str, Distribution]:
     """A belief as distributions of the model's sites."""
     gates = dist.Bernoulli(logits=belief.logits, validate_args=False).to_event(1)
-    slab = TruncatedNormal(belief.loc, belief.scale, validate_args=False)
-    sites = {"z": SpikeSlab(gates, dist.Independent(slab, 1), validate_args=False)}
+    slab = dist.Independent(belief.amplitude, 1)
+    sites = {"z": SpikeSlab(gates, slab, validate_args=False)}
     if belief.noise.dim():
         sites["noise"] = dist.Delta(belief.noise.squeeze(-1))
     return sites
@@ -212,37 +182,6 @@ def _row_noise(noise: Tensor | Distribution, square: Tensor, d_model: int) -> Te
     if isinstance(noise, dist.Pareto):
         return fitted_noise(noise, square, d_model)[..., None]
     return noise
-
-
-def _update(
-    pull: Float[Tensor, "*rows K"], noise: Tensor, slab: HalfLine, field: Tensor, tail: Tail
-) -> Belief:
-    """The best gate and amplitude of every latent, the others as they are."""
-    sharpness = noise**-2
-    scale = (slab.precision + sharpness).rsqrt()
-    ratio = torch.addcmul(slab.linear, pull, sharpness) * scale
-    mass, standard = tail(ratio)
-    logits = mass + (scale.log() + LOG_SQRT_TAU - slab.log_normaliser + field)
-    rate, loc, mean = logits.sigmoid(), ratio * scale, standard * scale
-    code = rate * mean
-    square = rate * (scale * scale + loc * mean)  # E a² = s² + m E a
-    return Belief(logits, loc, scale, rate, code, (square - code * code).sum(-1), noise)
-
-
-def _exact_tail(ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """``½ratio² + log Φ(ratio)``, and the mean of ``Normal(ratio, 1)`` on positive numbers."""
-    log_mass = log_ndtr(ratio)
-    return 0.5 * ratio * ratio + log_mass, positive_part(ratio, log_mass)[1]
-
-
-def _rough_tail(ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, a third of the time: where Φ underflows, below -12, its value at -12.
-
-    On the way to a belief only: log-odds there are too large by ``log(-ratio / 12)``.
-    """
-    ratio = ratio.clamp(min=-12.0)
-    half, mass = 0.5 * ratio * ratio, 0.5 * torch.erfc(ratio * -math.sqrt(0.5))
-    return half + mass.log(), ratio + (-half - LOG_SQRT_TAU).exp() / mass
 
 
 stack_like.register(MeanFieldPosterior, refuse_replicas)

@@ -9,6 +9,7 @@ from priors.errors import ConfigError
 from priors.spike_slab import SpikeSlab
 from vsae.posteriors.fista import check_iterations
 from vsae.posteriors.mean_field import MeanFieldPosterior, as_sites
+from vsae.posteriors.mean_field_update import Moments
 
 
 class RefinedMeanFieldPosterior(nn.Module):
@@ -74,10 +75,8 @@ class RefinedMeanFieldPosterior(nn.Module):
                     "expected a posterior such as SpikeSlabPosterior.",
                     code="refined.start",
                 )
-            spread = z.variance.sum(-1)
-            return as_sites(
-                self.iterative.refine(x, z.mean, z.probability, spread, self.iterations)
-            )
+            moments = Moments(z.probability, z.mean, z.variance.sum(-1))
+            return as_sites(self.iterative.refine(x, moments, self.iterations))
 
     def extra_repr(self) -> str:
         return f"iterations={self.iterations}"
