@@ -84,10 +84,10 @@ class FISTAPosterior(nn.Module):
         z = ahead = x.new_zeros(*x.shape[:-1], self.latents)
         momentum = 1.0
         for _ in range(self.iterations):
-            descent = ahead + length * ((target - ahead @ atoms) @ atoms.mT)
-            new = proximal(prior, descent, step)
+            residual = length * (target - ahead @ atoms)
+            new = proximal(prior, ahead + residual @ atoms.mT, step)
             after = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-            ahead = new + (momentum - 1) / after * (new - z)
+            ahead = torch.lerp(z, new, 1 + (momentum - 1) / after)
             z, momentum = new, after
         return z
 

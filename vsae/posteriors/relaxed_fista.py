@@ -68,13 +68,14 @@ class RelaxedFISTAPosterior(FISTAPosterior):
         target = x if bias is None else x - bias
         values, support = code.topk(self.k, dim=-1, sorted=False)
         mask = torch.zeros_like(code).scatter(-1, support, (values > 0).to(code.dtype))
-        length = mask / greatest_eigenvalue(atoms)
+        length = 1 / greatest_eigenvalue(atoms)
         z = ahead = code * mask
         momentum = 1.0
         for _ in range(self.iterations):
-            new = (ahead + length * ((target - ahead @ atoms) @ atoms.mT)).clamp(min=0)
+            residual = length * (target - ahead @ atoms)
+            new = (ahead + residual @ atoms.mT).clamp(min=0) * mask
             after = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-            ahead = new + (momentum - 1) / after * (new - z)
+            ahead = torch.lerp(z, new, 1 + (momentum - 1) / after)
             z, momentum = new, after
         return z
 
