@@ -1,6 +1,7 @@
 """The stories' part of ``vsae reproduce recovery``: refitting, laws, evidence, stability, bars."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Generator
 from priors import ExponentialPrior
 from toys.reproduce.recovery_laws import LAWS, Slab, evidence, moments, posterior_of
 from toys.reproduce.recovery_laws import slab_pair as law_pair
+from toys.reproduce.recovery_recommended import RECOMMENDED, StoriesRecommendedJob
 from toys.reproduce.recovery_refit import refitted
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import Part
@@ -26,11 +28,17 @@ from toys.reproduce.recovery_stories import (
     data_points,
 )
 from toys.reproduce.recovery_story_bars import story_bars, story_findings
-from toys.reproduce.recovery_story_tables import Line, common_table, curves, stability_at
+from toys.reproduce.recovery_story_tables import (
+    Line,
+    common_table,
+    curves,
+    lengths_table,
+    stability_at,
+)
 from toys.reproduce.recovery_text import Reading, text
 from toys.reproduce.tables import interval
 from vsae import FixedNoise, RelaxedFISTAPosterior
-from vsae.recipes.recovery import RecoveryRecipe
+from vsae.recipes import RecoveryRecipe, SparseCodingRecipe
 
 TINY = Reading(layer=2, stories=10)
 
@@ -150,21 +158,27 @@ def test_all_arms_of_a_seed_start_at_the_same_data_points():
 
 
 def made_up(*, ours=0.97, again=0.7, exponential=0.0):
-    """BatchTopK explains 0.9 at every L0; our slabs ``ours``; evidence higher by so much."""
+    """BatchTopK explains 0.9 at every L0; ours ``ours``; evidence higher by so much."""
     chosen, rows = Settings(), []
     for layer in chosen.layers:
         for seed in chosen.readers:
             base = {"layer": layer, "seed": seed, "failed": None, "dead": 0.0, "law": None}
             base |= {"tensor": "atoms", "file": "", "cached": True, "seconds": 1.0}
+            base |= {"length": 1.0, "seen": 1000}
             spots = [
                 {"how": "as it is", "l0": l0, "ev": 0.9, "ce_recovered": 0.9, "k": None}
-                for l0 in (5.0, 12.0, 24.0)
+                for l0 in (6.0, 24.0)
             ]
             for start in (DATA, RANDOM):
                 lower = [spot | {"ev": 0.9 if start == DATA else 0.8} for spot in spots]
                 for k, spot in zip(chosen.field_ks, lower, strict=True):
                     row = {"arm": "batch_topk", "start": start, "strength": float(k)}
                     rows.append(base | row | {"points": [spot]})
+            for k, spot in zip(chosen.recommended_ks, spots, strict=True):
+                row = {"arm": RECOMMENDED, "start": DATA, "strength": float(k)}
+                own = spot | {"ev": ours, "ce_recovered": 0.95}
+                rows.append(base | row | {"points": [own]})
+                rows.append(base | row | {"points": [own | {"ev": 0.99}], "length": 3.0})
             slabs = [
                 base
                 | {"arm": "ours-slab", "start": DATA, "strength": noise, "law": law}
@@ -179,8 +193,8 @@ def made_up(*, ours=0.97, again=0.7, exponential=0.0):
     stable = [
         {"line": line, "l0": interval([l0, l0]), "best": again}
         for line in curves(results)
-        if "slab" in line.name
-        for l0 in (5.0, 24.0)
+        if "ours" in line.name
+        for l0 in (6.0, 24.0)
     ]
     return results, stable
 
@@ -208,9 +222,34 @@ def test_curves_are_compared_where_they_reach():
     results, stable = made_up()
     row = next(r for r in common_table(results).rows if r["arm"] == "ours, slab, exponential")
     assert row["EV, L0 12"].mean == pytest.approx(0.97)
+    assert row["EV, L0 6"].mean == pytest.approx(0.97)
+    assert row["seeds"] == 5
     line = Line(1, "ours, slab, exponential", DATA)
     assert stability_at(stable, line, 12.0) == pytest.approx(0.7)
     assert stability_at(stable, line, 40.0) is None
+
+
+def test_other_lengths_are_compared_apart():
+    """They are in their own table, and in no curve."""
+    results, _ = made_up()
+    longer = [line for line in lengths_table(results, 12.0).rows if "recommended" in line["arm"]]
+    assert [line["EV, L0 12"].mean for line in longer] == pytest.approx([0.97, 0.99])
+    ours = curves(results)[Line(3, "ours, recommended", DATA)]
+    assert {point["ev"] for point in ours} == {0.97}
+
+
+@pytest.mark.float32
+def test_the_recommended_job_is_the_recipe():
+    recipe = SparseCodingRecipe(k=3, l1_rows=512, relaxed_rows=256, batch_size=128)
+    job = StoriesRecommendedJob(reading=TINY, recipe=recipe, latents=32, seed=1)
+    torch.manual_seed(5)
+    found = job.compute()
+    pair = recipe.train(text(TINY).train, latents=32, seed=1, progress=False)
+    assert torch.equal(found.tensors["atoms"], pair.W_dec)
+    (spot,) = found.row["points"]
+    assert 0 < spot["l0"] <= 3
+    assert found.row["seen"] == 768
+    assert replace(job, length=2.0).longer().l1_rows == 1024
 
 
 @pytest.mark.float32

@@ -1,5 +1,7 @@
 """Which jobs a part is made of; first those by which the field's settings are chosen."""
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +10,7 @@ from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job
 from toys.reproduce.recovery_data import Draw
 from toys.reproduce.recovery_laws import LAWS, Slab
+from toys.reproduce.recovery_recommended import StoriesRecommendedJob
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_stories import (
     DATA,
@@ -16,7 +19,6 @@ from toys.reproduce.recovery_stories import (
     StoriesFieldJob,
     StoriesRecipeJob,
 )
-from toys.reproduce.recovery_structure import STRUCTURES
 from toys.reproduce.recovery_synthetic import FieldJob, RecipeJob
 from toys.reproduce.recovery_text import Reading
 from vsae.recipes.recovery import RecoveryRecipe
@@ -114,10 +116,14 @@ def latents_of(case: str, chosen: Settings) -> int:
 def field_jobs(
     where: Draw, arm: str, latents: int, found: Chosen, chosen: Settings, *, watch: bool = False
 ) -> Iterator[FieldJob]:
-    """An arm of the field at its chosen settings, at every strength that is not chosen."""
+    """An arm of the field at its chosen settings.
+
+    A strength that is not chosen is the last one, that of the true L0; every one where watched.
+    """
     strength, lr = found[arm]
     large = is_large(where.case)
-    for value in ARMS[arm].strengths if strength is None else (strength,):
+    several = ARMS[arm].strengths if watch else ARMS[arm].strengths[-1:]
+    for value in several if strength is None else (strength,):
         yield FieldJob(
             draw=where,
             arm=arm,
@@ -143,21 +149,25 @@ def long_l1(recipe: RecoveryRecipe) -> RecoveryRecipe:
 
 
 def data_a(chosen: Settings, found: Chosen) -> Iterator[Job]:
-    """Data A at two widths, with every structure at the first; and with harder magnitudes."""
+    """Data A at two widths, with every structure at the first; and with harder magnitudes.
+
+    True trees are of few seeds: the bar is about what is learned.
+    """
     wide, narrow = chosen.widths
     for seed in chosen.seeds:
         where = draw("data-a", seed, chosen)
         for recipe in (only_l1(chosen.recipe), chosen.recipe):
             yield RecipeJob(draw=where, latents=narrow, recipe=recipe)
         yield RecipeJob(draw=where, latents=wide, recipe=only_l1(chosen.recipe), watch=True)
-        for name in STRUCTURES:
-            if name != "none":
+        for name in ("learned", "shuffled", "true"):
+            if name != "true" or seed in chosen.seeds[: chosen.few]:
                 yield RecipeJob(draw=where, latents=wide, recipe=chosen.recipe, structure=name)
         yield plain_slab("data-a", seed, chosen)
         for arm in WIDE:
             yield from field_jobs(where, arm, wide, found, chosen, watch=True)
         for arm in NARROW:
             yield from field_jobs(where, arm, narrow, found, chosen)
+    for seed in chosen.seeds_of(HARD):
         yield plain_slab(HARD, seed, chosen)
         for arm in ("topk", "batch_topk"):
             yield from field_jobs(draw(HARD, seed, chosen), arm, wide, found, chosen)
@@ -180,13 +190,14 @@ def families(chosen: Settings, found: Chosen) -> Iterator[Job]:
     """Every other case at as many latents as features; the pilot's also at half and twice that."""
     recipe = chosen.small_recipe
     for case in chosen.small:
-        for seed in chosen.seeds:
+        for seed in chosen.seeds_of(case):
             where, count = draw(case, seed, chosen), features(case)
             yield plain_slab(case, seed, chosen)
             yield RecipeJob(draw=where, latents=count, recipe=long_l1(recipe))
             for arm in FAMILIES if case not in chosen.pilot else (*FAMILIES, LEARNED):
                 yield from field_jobs(where, arm, count, found, chosen)
-            for factor in chosen.factors if case in chosen.pilot else ():
+            wider = case in chosen.pilot and seed in chosen.seeds[: chosen.few]
+            for factor in chosen.factors if wider else ():
                 latents = int(factor * count)
                 yield RecipeJob(draw=where, latents=latents, recipe=long_l1(recipe))
                 yield RecipeJob(draw=where, latents=latents, recipe=recipe)
@@ -202,32 +213,67 @@ def calibrations(chosen: Settings) -> Iterator[Job]:
 
 def story_searches(chosen: Settings) -> Iterator[StoriesFieldJob]:
     """Every learning rate of every arm of the field, one layer and k, on the choosing seed."""
-    layer, k = (values[len(values) // 2] for values in (chosen.layers, chosen.field_ks))
+    k = chosen.field_ks[-1]
     for arm in FIELD:
         for lr in chosen.story_rates:
-            yield field_story(chosen, layer, arm, k, RANDOM, lr, chosen.choosing, searched=True)
+            yield field_story(
+                chosen, chosen.middle, arm, k, DATA, lr, chosen.choosing, searched=True
+            )
 
 
 def best_rates(rows: Sequence[Mapping]) -> dict[str, float]:
     """Per arm the learning rate of the greatest explained variance on held-out rows."""
     found: dict[str, tuple[float, float]] = {}
     for row in rows:
-        value = -1.0 if row["failed"] else row["points"][0]["ev"]
-        found[row["arm"]] = max(found.get(row["arm"], (-2.0, 0.0)), (value, row["lr"]))
+        value = -math.inf if row["failed"] else row["points"][0]["ev"]
+        candidate = (value, row["lr"])
+        found[row["arm"]] = max(found.get(row["arm"], candidate), candidate)
     return {arm: lr for arm, (_, lr) in found.items()}
 
 
 def stories(chosen: Settings, rates: Mapping[str, float]) -> Iterator[Job]:
-    """Every layer and seed: ours at every last λ, the field at every k, from both starts."""
-    for layer in chosen.layers:
-        for seed in chosen.readers:
-            for end in chosen.ends:
-                yield recipe_story(chosen, layer, end, DATA, seed, slabs=end == chosen.end)
-            yield recipe_story(chosen, layer, chosen.end, RANDOM, seed)
-            for arm in FIELD:
-                for k in chosen.field_ks:
-                    for start in (DATA, RANDOM):
-                        yield field_story(chosen, layer, arm, k, start, rates[arm], seed)
+    """Every layer and seed from the same data points; on the layer in the middle more."""
+    few, batch_topk = chosen.readers[: chosen.few], rates["batch_topk"]
+    for layer, seed in itertools.product(chosen.layers, chosen.readers):
+        for k in chosen.recommended_ks:
+            yield recommended_story(chosen, layer, k, seed)
+        for k in chosen.field_ks:
+            yield field_story(chosen, layer, "batch_topk", k, DATA, batch_topk, seed)
+    for layer, seed in itertools.product(chosen.layers, few):
+        yield recipe_story(chosen, layer, chosen.end, DATA, seed, slabs=True)
+        for k in chosen.field_ks:
+            yield field_story(chosen, layer, "matryoshka", k, DATA, rates["matryoshka"], seed)
+    for seed in few:
+        yield from middle_stories(chosen, batch_topk, seed)
+
+
+def middle_stories(chosen: Settings, lr: float, seed: int) -> Iterator[Job]:
+    """More of both frontiers, random starts, and other lengths of training."""
+    layer = chosen.middle
+    yield recipe_story(chosen, layer, chosen.end, RANDOM, seed)
+    for k in chosen.recommended_more:
+        yield recommended_story(chosen, layer, k, seed)
+    for k in chosen.field_more:
+        yield field_story(chosen, layer, "batch_topk", k, DATA, lr, seed)
+    for k in chosen.field_ks:
+        yield field_story(chosen, layer, "batch_topk", k, RANDOM, lr, seed)
+    for length in chosen.lengths:
+        for k in chosen.field_ks:
+            job = field_story(chosen, layer, "batch_topk", k, DATA, lr, seed)
+            yield replace(job, length=length)
+    for length in chosen.our_lengths:
+        for k in chosen.recommended_ks:
+            yield replace(recommended_story(chosen, layer, k, seed), length=length)
+
+
+def recommended_story(chosen: Settings, layer: int, k: int, seed: int) -> StoriesRecommendedJob:
+    """One model of the recommended recipe."""
+    return StoriesRecommendedJob(
+        reading=Reading(layer=layer, stories=chosen.stories),
+        recipe=replace(chosen.recommended, k=k),
+        latents=chosen.story_latents,
+        seed=seed,
+    )
 
 
 def field_story(

@@ -13,11 +13,12 @@ from toys.reproduce.recovery_how import how
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import run_all
 from toys.reproduce.recovery_settings import PARTS, settings
-from toys.reproduce.recovery_story_bars import starts, story_bars, story_findings
+from toys.reproduce.recovery_story_bars import AT, starts, story_bars, story_findings
 from toys.reproduce.recovery_story_figures import draw_stories
 from toys.reproduce.recovery_story_tables import (
     common_table,
     laws_table,
+    lengths_table,
     stability,
     stability_table,
 )
@@ -88,6 +89,7 @@ def all_tables(
         tables |= dict(family_tables(results))
     if "stories" in results.parts:
         tables["stories"] = common_table(results)
+        tables["lengths"] = lengths_table(results, AT)
         tables["stability"] = stability_table(stable)
         tables["laws"] = laws_table(results)
     if "calibration" in results.parts:

@@ -72,11 +72,12 @@ class Results:
     def best_of_field(
         self, case: str, latents: int, metric: str
     ) -> tuple[Key, list[Mapping]] | None:
-        """The arm of the field, at its strength, with the highest mean."""
+        """The arm of the field, at its strength, with the highest mean, of those with all seeds."""
+        seeds = max((len(rows) for key, rows in self.keyed(case).items() if key[1] == latents))
         found = {
             key: rows
             for key, rows in self.keyed(case).items()
-            if key[0] in ARMS and key[1] == latents and len(rows) == len(self.settings.seeds)
+            if key[0] in ARMS and key[1] == latents and len(rows) == seeds
         }
         if not found:
             return None

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from toys.recovery_cases import CHOOSING, RECOVERY_CASES, REPORTING
 from vsae.recipes.recovery import RecoveryRecipe
+from vsae.recipes.sparse_coding import SparseCodingRecipe
 
 PARTS = ("data-a", "families", "stories", "calibration")
 PILOT = ("copula-independent", "copula-blocks", "copula-pairs")
@@ -16,6 +17,8 @@ class Settings:
 
     Args:
         seeds: Generator seeds of which results are reported; no setting was chosen on them.
+        few: How many of them are run where no bar was set: families beyond the copulas, other
+            widths, harder magnitudes, and what on the stories is not the comparison itself.
         choosing: The one on which settings of the field's arms are chosen.
         recipe: Ours, one for all synthetic data.
         batch: Rows per update of the field's arms.
@@ -42,10 +45,14 @@ class Settings:
         story_search: The same while their learning rates are chosen, on the layer in the middle.
         story_rates: Those rates.
         field_ks: Active latents of the field's arms; the one in the middle is searched at.
-        ends: Our last λ, each a dictionary.
-        end: Of these the one that bars are about, that starts at random atoms, too, and that slabs
-            follow.
-        ks: Active latents, at most, when our amplitudes are solved again.
+        field_more: The same on the layer in the middle, to see more of the frontier.
+        recommended: Ours on the stories, one set of numbers for every layer.
+        recommended_ks: Active latents, at most, of it.
+        recommended_more: The same on the layer in the middle.
+        lengths: Times as many rows, on the layer in the middle, for BatchTopK.
+        our_lengths: The same for the recommended recipe.
+        end: Our last λ of the ℓ1 phase alone, which slabs follow.
+        ks: Active latents, at most, when its amplitudes are solved again.
         noises: Floors of the slabs' noise.
         slab_shape: Shape of that noise per dimension.
         slab_rows: Rows that a slab sees.
@@ -54,36 +61,42 @@ class Settings:
     """
 
     seeds: tuple[int, ...] = REPORTING
+    few: int = 3
     choosing: int = CHOOSING[0]
     recipe: RecoveryRecipe = field(default_factory=RecoveryRecipe)
     batch: int = 256
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     rows: int = 600_000
     test: int = 8_192
-    seen: int = 2_000_000
-    search: int = 300_000
+    seen: int = 760_000
+    search: int = 200_000
     widths: tuple[int, int] = (512, 256)
     small: tuple[str, ...] = SMALL
     pilot: tuple[str, ...] = PILOT
     small_length: float = 0.25
     small_rows: int = 200_000
     small_test: int = 8_192
-    small_seen: int = 800_000
-    small_search: int = 200_000
+    small_seen: int = 250_000
+    small_search: int = 100_000
     factors: tuple[float, ...] = (0.5, 2.0)
     layers: tuple[int, ...] = (1, 2, 3, 4, 5)
     stories: int = 400
-    story_seeds: int = 3
+    story_seeds: int = 5
     story_latents: int = 512
     story_rows: int = 150_000
-    story_seen: int = 500_000
-    story_search: int = 200_000
-    story_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
-    field_ks: tuple[int, ...] = (5, 12, 24)
-    ends: tuple[float, ...] = (0.8, 0.4)
+    story_seen: int = 350_000
+    story_search: int = 350_000
+    story_rates: tuple[float, ...] = (3e-3, 1e-2, 1.5e-2, 3e-2)
+    field_ks: tuple[int, ...] = (9, 15)
+    field_more: tuple[int, ...] = (5, 24)
+    recommended: SparseCodingRecipe = field(default_factory=lambda: SparseCodingRecipe(k=16))
+    recommended_ks: tuple[int, ...] = (13, 21)
+    recommended_more: tuple[int, ...] = (8, 32)
+    lengths: tuple[float, ...] = (0.25, 3.0)
+    our_lengths: tuple[float, ...] = (0.25,)
     end: float = 0.8
     ks: tuple[int, ...] = (6, 9, 12, 16, 20, 24)
-    noises: tuple[float, ...] = (0.03, 0.1, 0.3)
+    noises: tuple[float, ...] = (0.1, 0.3)
     slab_shape: float = 1.0
     slab_rows: int = 32_000
     slab_lr: float = 0.01
@@ -99,6 +112,16 @@ class Settings:
             slab_rows=int(length * recipe.slab_rows),
             final_rows=int(length * recipe.final_rows),
         )
+
+    def seeds_of(self, case: str) -> tuple[int, ...]:
+        """The seeds of a case at its first width."""
+        whole = case == "data-a" or RECOVERY_CASES[case].family == "copula"
+        return self.seeds if whole else self.seeds[: self.few]
+
+    @property
+    def middle(self) -> int:
+        """The layer on which more is run."""
+        return self.layers[len(self.layers) // 2]
 
     @property
     def readers(self) -> tuple[int, ...]:
@@ -147,8 +170,12 @@ def _smoke() -> Settings:
         story_search=512,
         story_rates=(1e-2,),
         field_ks=(5, 16),
-        ends=(0.8, 0.4),
+        field_more=(8,),
+        recommended=SparseCodingRecipe(k=8, l1_rows=1_024, relaxed_rows=512, batch_size=128),
+        recommended_ks=(6, 32),
+        recommended_more=(16,),
+        lengths=(0.5,),
         ks=(6, 12),
-        noises=(0.15, 0.3),
+        noises=(0.3,),
         slab_rows=512,
     )

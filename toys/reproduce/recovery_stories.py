@@ -59,6 +59,7 @@ class StoriesFieldJob(Job):
         seen: Rows seen in training.
         batch: Rows per update.
         seed: Of atoms and the order of rows.
+        length: Times the rows that are seen.
     """
 
     reading: Reading
@@ -70,11 +71,13 @@ class StoriesFieldJob(Job):
     seen: int
     batch: int
     seed: int
+    length: float = 1.0
 
     def compute(self) -> Found:
         found = text(self.reading)
-        row = described(self, self.arm, self.start, float(self.k)) | {"lr": self.lr}
-        pair, steps = self.build(found), max(1, self.seen // self.batch)
+        row = described(self, self.arm, self.start, float(self.k))
+        row |= {"lr": self.lr, "length": self.length}
+        pair, steps = self.build(found), max(1, int(self.length * self.seen) // self.batch)
         run = fit(
             pair,
             found.train,
@@ -165,10 +168,11 @@ class StoriesRecipeJob(Job):
         return row | more | evidence(pair, fitted, held)
 
 
-def described(job: StoriesFieldJob | StoriesRecipeJob, arm: str, start: str, strength) -> dict:
-    """What is known before training."""
+def described(job, arm: str, start: str, strength: float) -> dict:
+    """What is known of a job on the stories before training."""
     row = {"layer": job.reading.layer, "seed": job.seed, "arm": arm, "start": start}
-    return row | {"strength": strength, "failed": None, "tensor": "atoms", "law": None}
+    row |= {"strength": strength, "failed": None, "tensor": "atoms", "law": None}
+    return row | {"latents": job.latents, "length": 1.0}
 
 
 def timed(run: Run) -> float:

@@ -2,42 +2,44 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from toys.reproduce.flat_matched import at_l0, over_seeds, points_of
+from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.recovery_bars import Bar
 from toys.reproduce.recovery_laws import LAWS
+from toys.reproduce.recovery_recommended import RECOMMENDED
 from toys.reproduce.recovery_results import Results
+from toys.reproduce.recovery_stories import DATA
 from toys.reproduce.recovery_story_tables import (
     NAMES,
     Line,
     advantage,
+    by_seed,
     curves,
     laws,
     stability_at,
 )
 from toys.reproduce.tables import Interval, number
 
+OURS = NAMES[RECOMMENDED]
 AT = 12.0  # the L0
 LESS = 0.6  # of BatchTopK's unexplained variance
 AGAIN = 0.5  # of the atoms, in another seed
 
 
 def story_bars(results: Results, stable: Sequence[Mapping]) -> list[Bar]:
-    """One and the same arm of ours has to be above all three, on every layer."""
+    """The recommended recipe has to be above all three, on every layer."""
     found = curves(results)
-    ours = sorted({line.name for line in found if line.name.startswith("ours")})
-    verdicts = [(name, *verdict(results, found, stable, name)) for name in ours]
-    if not verdicts:
+    if not any(line.name == OURS for line in found):
         return []
-    best = max(verdicts, key=lambda entry: entry[1])
+    above, text = verdict(results, found, stable, OURS)
     layers = len(results.settings.layers)
     return [
         Bar(
             f"Stories, L0 {AT:g}",
-            f"one arm of ours, on every layer: mean unexplained variance ≤ {LESS:g} times that of "
-            f"the better start of BatchTopK, higher mean CE recovered, and ≥ {AGAIN:g} of atoms "
-            "found again in another seed",
-            f"{best[0]}: {best[1]} of {layers} layers; {best[2]}",
-            best[1] == layers,
+            f"the recommended recipe, on every layer: mean unexplained variance ≤ {LESS:g} times "
+            f"that of the better start of BatchTopK, higher mean CE recovered, and ≥ {AGAIN:g} of "
+            "atoms found again in another seed",
+            f"{above} of {layers} layers; {text}",
+            above == layers,
         )
     ]
 
@@ -48,8 +50,8 @@ def verdict(
     """On how many layers an arm is above all three, and its numbers."""
     above, parts = 0, []
     for layer in results.settings.layers:
-        line = next((o for o in found if o.layer == layer and o.name == name), None)
-        theirs, ours = better_start(results, found, layer), level(results, found, line)
+        line = next((o for o in found if o == Line(layer, name, DATA)), None)
+        theirs, ours = better_start(found, layer), level(found, line)
         if line is None or ours is None or theirs is None:
             parts.append(f"layer {layer}: no common L0")
             continue
@@ -61,28 +63,24 @@ def verdict(
     return above, "; ".join(parts)
 
 
-def better_start(
-    results: Results, found: Mapping[Line, list[dict]], layer: int
-) -> tuple[float, float] | None:
+def better_start(found: Mapping[Line, list[dict]], layer: int) -> tuple[float, float] | None:
     """BatchTopK's level from the start that explains more."""
     lines = [o for o in found if o.layer == layer and o.name == NAMES["batch_topk"]]
-    return max((v for o in lines if (v := level(results, found, o))), default=None)
+    return max((v for o in lines if (v := level(found, o))), default=None)
 
 
-def level(
-    results: Results, found: Mapping[Line, list[dict]], line: Line | None
-) -> tuple[float, float] | None:
+def level(found: Mapping[Line, list[dict]], line: Line | None) -> tuple[float, float] | None:
     """Mean EV and CE recovered at the L0 of the bar; nothing if a sweep does not reach it."""
     if line is None:
         return None
-    ev, ce = (at(results, found[line], metric) for metric in ("ev", "ce_recovered"))
+    ev, ce = (at(found[line], metric) for metric in ("ev", "ce_recovered"))
     return None if ev is None or ce is None else (ev.mean, ce.mean)
 
 
-def at(results: Results, points: Sequence[Mapping], metric: str) -> Interval | None:
-    """A metric at the L0 of the bar, over seeds; nothing if a seed's sweep does not reach it."""
-    values = [at_l0(points_of(points, seed, metric), AT) for seed in results.settings.readers]
-    return None if None in values else over_seeds(values)
+def at(points: Sequence[Mapping], metric: str) -> Interval | None:
+    """A metric at the L0 of the bar, over the seeds that reach it; nothing of fewer than two."""
+    values = by_seed(points, metric, AT).values()
+    return over_seeds([*values]) if len(values) > 1 else None
 
 
 def story_findings(results: Results) -> Iterator[str]:
@@ -114,7 +112,7 @@ def starts(results: Results) -> Iterator[str]:
     for layer in results.settings.layers:
         for name in (NAMES["batch_topk"], NAMES["matryoshka"]):
             lines = [o for o in found if o.layer == layer and o.name == name]
-            values = {o.start: at(results, found[o], "ev") for o in lines}
+            values = {o.start: at(found[o], "ev") for o in lines}
             text = "; ".join(f"from {start} {value}" for start, value in values.items() if value)
             if text:
                 yield f"EV at L0 {AT:g}, layer {layer}, {name}: {text}."

@@ -64,7 +64,7 @@ def frontier(
 
 def drawn(line: Line) -> bool:
     """Our ℓ1 phase refitted only, of which codes as they are make one point."""
-    return "ℓ1" not in line.name or line.name.endswith("refitted")
+    return line.name.endswith("refitted") == ("ℓ1" in line.name)
 
 
 def averaged(points: list[dict], metric: str) -> list[tuple[float, float]]:

@@ -4,16 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from toys.reproduce.flat_matched import at_l0, cell_at, over_seeds
+from toys.reproduce.flat_matched import at_l0, over_seeds, points_of
 from toys.reproduce.recovery_cache import tensors_of
+from toys.reproduce.recovery_recommended import RECOMMENDED
 from toys.reproduce.recovery_results import Results, mean
-from toys.reproduce.recovery_stories import CONTROLS, L1, SLAB, data_points
+from toys.reproduce.recovery_stories import CONTROLS, DATA, L1, SLAB, data_points
 from toys.reproduce.recovery_text import Reading, text
 from toys.reproduce.tables import Cell, Interval, Table
 from vsae import metrics
 from vsae.errors import EmptyDataError
 
-NAMES = {"batch_topk": "BatchTopK + AuxK", "matryoshka": "Matryoshka + AuxK", L1: "ours, ℓ1"}
+NAMES = {
+    "batch_topk": "BatchTopK + AuxK",
+    "matryoshka": "Matryoshka + AuxK",
+    L1: "ours, ℓ1",
+    RECOMMENDED: "ours, recommended",
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,15 @@ class Line:
     start: str
 
 
+def finished(results: Results) -> list[Mapping]:
+    """Every model on the stories that did not fail, of whatever length of training."""
+    rows = results.parts["stories"].rows if "stories" in results.parts else ()
+    return [row for row in rows if row["failed"] is None]
+
+
 def models(results: Results) -> list[Mapping]:
-    """Every model on the stories, slabs among them."""
-    if "stories" not in results.parts:
-        return []
-    rows = [row for row in results.parts["stories"].rows if row["failed"] is None]
+    """Those of the usual length, slabs among them."""
+    rows = [row for row in finished(results) if row["length"] == 1]
     slabs = [slab | {"file": row["file"]} for row in rows for slab in row.get("slabs", [])]
     return [*rows, *(slab for slab in slabs if slab["failed"] is None)]
 
@@ -61,16 +71,57 @@ def curves(results: Results) -> dict[Line, list[dict]]:
     return dict(sorted(found.items(), key=lambda item: (item[0].layer, item[0].name)))
 
 
+def by_seed(points: Sequence[Mapping], metric: str, l0: float) -> dict[int, float]:
+    """A metric at an L0, of every seed whose own sweep reaches it."""
+    found = {seed: at_l0(points_of(points, seed, metric), l0) for seed in seeds_of(points)}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def seeds_of(points: Sequence[Mapping]) -> list[int]:
+    """The seeds that a curve has points of."""
+    return sorted({point["seed"] for point in points})
+
+
 def common_table(results: Results) -> Table:
     """Explained variance and CE recovered where the sweeps reach a common L0."""
-    seeds, lines = results.settings.readers, []
+    lines = []
     for line, points in curves(results).items():
         row: dict[str, Cell] = {"layer": line.layer, "arm": line.name, "atoms start at": line.start}
+        row["seeds"] = len(seeds_of(points))
         for metric, name in (("ev", "EV"), ("ce_recovered", "CE recovered")):
             for l0 in results.settings.common:
-                row[f"{name}, L0 {l0:g}"] = cell_at(points, seeds, metric, l0)
+                values = by_seed(points, metric, l0).values()
+                row[f"{name}, L0 {l0:g}"] = over_seeds([*values]) if values else None
         lines.append(row)
-    return Table("Stories, held out: linear in log L0 inside each sweep", lines)
+    return Table(
+        "Stories, held out: linear in log L0 inside each seed's sweep, of the seeds that reach it",
+        lines,
+    )
+
+
+def lengths_table(results: Results, l0: float) -> Table:
+    """What more rows, or fewer, are worth: one layer, at one L0."""
+    groups: dict[tuple[str, float], list[Mapping]] = {}
+    for model in finished(results):
+        wanted = (results.settings.middle, DATA) == (model["layer"], model["start"])
+        if wanted and model["arm"] in ("batch_topk", RECOMMENDED):
+            groups.setdefault((model["arm"], model["length"]), []).append(model)
+    lines = []
+    for (arm, _), rows in sorted(groups.items()):
+        points = [
+            point | {"seed": row["seed"], "failed": None}
+            for row in rows
+            for point in row["points"]
+            if point["how"] == "as it is"
+        ]
+        line: dict[str, Cell] = {"arm": NAMES[arm], "rows seen": rows[0]["seen"]}
+        line["CPU s, mean"] = mean(rows, "seconds")
+        for metric, name in (("ev", "EV"), ("ce_recovered", "CE recovered")):
+            values = by_seed(points, metric, l0)
+            line["seeds"] = len(values)
+            line[f"{name}, L0 {l0:g}"] = over_seeds([*values.values()]) if values else None
+        lines.append(line)
+    return Table(f"Stories, layer {results.settings.middle}: training for longer, or less", lines)
 
 
 def dictionaries(results: Results) -> dict[tuple, list[Mapping]]:
