@@ -23,12 +23,13 @@ from toys.reproduce.recovery_cache import Found, Job, fetch, fetch_all, tensors_
 from toys.reproduce.recovery_calibration import calibration
 from toys.reproduce.recovery_data import Draw, Problem, ancestors, exclusions, groups
 from toys.reproduce.recovery_findings import findings
-from toys.reproduce.recovery_plan import best, best_rates, families, plain_slab
+from toys.reproduce.recovery_plan import best, families, plain_slab
 from toys.reproduce.recovery_prune import pruned
 from toys.reproduce.recovery_results import PRUNED, Results, label
 from toys.reproduce.recovery_runs import Part, count, jobs, searches
 from toys.reproduce.recovery_scores import Codes, by_level, quality, scores
 from toys.reproduce.recovery_settings import PARTS, Settings, settings
+from toys.reproduce.recovery_story_plan import best_rates
 from toys.reproduce.recovery_structure import (
     STRUCTURES,
     above_chance,

@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from toys.reproduce import recovery_plan as plan
+from toys.reproduce import recovery_story_plan as story_plan
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job, fetch_all
 from toys.reproduce.recovery_settings import Settings
@@ -50,14 +51,14 @@ def run_all(chosen: Settings, parts: Sequence[str], folder: Path, threads: int) 
 def searches(chosen: Settings, name: str) -> list[Job]:
     """Of a part; none for a part without arms of the field."""
     if name == "stories":
-        return list(plan.story_searches(chosen))
+        return list(story_plan.story_searches(chosen))
     group = plan.groups(chosen).get(name)
     return [] if group is None else list(plan.searches(group, chosen))
 
 
 def choose(name: str, searched: Sequence[Mapping]) -> dict:
     """What the search says."""
-    return plan.best_rates(searched) if name == "stories" else plan.best(searched)
+    return story_plan.best_rates(searched) if name == "stories" else plan.best(searched)
 
 
 def jobs(chosen: Settings, name: str, found: Mapping) -> list[Job]:
@@ -65,7 +66,7 @@ def jobs(chosen: Settings, name: str, found: Mapping) -> list[Job]:
     made = {
         "data-a": lambda: plan.data_a(chosen, found),
         "families": lambda: plan.families(chosen, found),
-        "stories": lambda: plan.stories(chosen, found),
+        "stories": lambda: story_plan.stories(chosen, found),
         "calibration": lambda: plan.calibrations(chosen),
     }[name]()
     return list(dict.fromkeys(made))
