@@ -14,7 +14,7 @@ from toys.reproduce.recovery_arms import ARMS, COLOURS
 from toys.reproduce.recovery_cache import tensors_of
 from toys.reproduce.recovery_calibration import BINS, LEVELS
 from toys.reproduce.recovery_data import Draw, problem
-from toys.reproduce.recovery_plan import FAMILIES, LEARNED, latents_of
+from toys.reproduce.recovery_plan import COVARIANCES, FAMILIES, latents_of
 from toys.reproduce.recovery_results import LABELS, Results, label, mean
 from toys.reproduce.recovery_structure import STRUCTURES
 from toys.reproduce.recovery_synthetic import L1, SLAB
@@ -188,7 +188,7 @@ def families(results: Results) -> Drawn:
         axis.grid(axis="y", linewidth=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(cases)), cases, fontsize=8)
-    for arm in (SLAB, L1, *FAMILIES, LEARNED):
+    for arm in (SLAB, L1, *FAMILIES, *COVARIANCES):
         ours = arm not in ARMS
         colour = OURS if ours else COLOURS[arm]
         axes[1].plot([], [], "o" if ours else "s", color=colour, label=LABELS[arm],
