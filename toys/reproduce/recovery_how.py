@@ -44,11 +44,10 @@ the rows. The last are the fair comparison in time: an iterative guide takes two
 long a row. The other arms of ours, and Matryoshka, are of the first {few} seeds: ℓ1 dictionaries
 that end at λ = {end:g}, of whose codes at most k latents are kept and their amplitudes solved
 again by non-negative least squares ("refitted"), and slabs of {laws} amplitudes after them, at
-noise floors {noises}. Metrics are linear in log L0 between an arm's points, and nothing is
+a noise floor of {noises}. Metrics are linear in log L0 between an arm's points, and nothing is
 extrapolated.
 Stability is the share of atoms with a partner above cosine 0.9 in another seed's run, beside that
-of two draws of data points. Evidence is a bound under one noise for all rows; laws are compared at
-each one's better floor.
+of two draws of data points. Evidence is a bound under one noise for all rows.
 
 *Calibration* is of latents that are features: cosine above 0.9 for probabilities, above 0.99 for
 amplitudes, on rows where the feature fires and the gate says so.
