@@ -40,7 +40,7 @@ def expected_rates(toy, case):
         return toy.law.rates_given(common).mean(0)
     if isinstance(toy, TreeToy):
         return toy.forest.rate()
-    return torch.full((case.features,), 0.05)
+    return torch.full((case.features,), case.rate)
 
 
 def test_no_seed_both_chooses_and_reports():

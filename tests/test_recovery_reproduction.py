@@ -463,10 +463,10 @@ def test_findings_follow_from_the_rows():
     said = "\n".join(findings(planted(Settings())))
     assert "data-a, F1: ours 0.98 ± 0 against ℓ1 SAE 0.5 ± 0: better (0.48 ± 0)." in said
     assert "learned couplings, against none: mcc better (0.01 ± " in said
-    assert "Families, share > 0.9: ours better than the best arm of the field on 21 of 21" in said
+    assert "Families, share > 0.9: ours better than the best arm of the field on 25 of 25" in said
     equal = "\n".join(findings(planted(Settings(), f1=0.5, learned=0.0)))
     assert "data-a, F1: ours 0.5 ± 0 against ℓ1 SAE 0.5 ± 0: identical" in equal
-    assert "F1: ours better than the best arm of the field on 0 of 21" in equal
+    assert "F1: ours better than the best arm of the field on 0 of 25" in equal
 
 
 def test_pruned_models_are_rows_of_their_own():

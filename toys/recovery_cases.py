@@ -16,6 +16,7 @@ from toys.correlation import (
 )
 from toys.directions import SpreadDirections
 from toys.forest import Forest
+from toys.gaussian_cases import SPARSE_CASES
 from toys.magnitudes import (
     ConstantMagnitude,
     LogNormalMagnitude,
@@ -38,6 +39,7 @@ REPORTING = (1, 2, 3, 4, 5)
 
 SIZE = PositiveNormal(loc=1.0, scale=0.25)  # as in the flat reproduction; the pilot left it unsaid
 NOISE = 0.05  # the same
+PART1 = "part 1"  # the family of its sparse cases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +142,12 @@ _MAGNITUDES = {
     for name, law in _SIZES.items()
 }
 
+# Those of part 1 whose features outnumber the dimensions.
+_PART1 = {
+    f"part1-{name}": RecoveryCase(family=PART1, case=SPARSE_CASES[name])
+    for name in ("case3", "case4", "case5", "case6")
+}
+
 _HARD = replace(DATA_A, deviation=LinearlySpaced(start=2.6, stop=2.6), noise=0.1)
 
 RECOVERY_CASES: dict[str, RecoveryCase] = {
@@ -149,6 +157,7 @@ RECOVERY_CASES: dict[str, RecoveryCase] = {
     **_TREES,
     **_NOISES,
     **_MAGNITUDES,
+    **_PART1,
     "subspaces": RecoveryCase(
         family="subspaces",
         case=SubspaceCase(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from toys.recovery_cases import RECOVERY_CASES
+from toys.recovery_cases import PART1, RECOVERY_CASES
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job
 from toys.reproduce.recovery_data import Draw
@@ -180,7 +180,7 @@ def families(chosen: Settings, found: Chosen) -> Iterator[Job]:
             where, count = draw(case, seed, chosen), features(case)
             yield plain_slab(case, seed, chosen)
             yield RecipeJob(draw=where, latents=count, recipe=long_l1(recipe))
-            for arm in FAMILIES if case not in chosen.pilot else (*FAMILIES, *COVARIANCES):
+            for arm in (*FAMILIES, *COVARIANCES) if correlated(case, chosen) else FAMILIES:
                 yield from field_jobs(where, arm, count, found, chosen)
             wider = case in chosen.pilot and seed in chosen.seeds[: chosen.few]
             for factor in chosen.factors if wider else ():
@@ -189,6 +189,11 @@ def families(chosen: Settings, found: Chosen) -> Iterator[Job]:
                 yield RecipeJob(draw=where, latents=latents, recipe=recipe)
                 for arm in FAMILIES:
                     yield from field_jobs(where, arm, latents, found, chosen)
+
+
+def correlated(case: str, chosen: Settings) -> bool:
+    """Whether Gaussian covariances are tried on a case, too."""
+    return case in chosen.pilot or RECOVERY_CASES[case].family == PART1
 
 
 def calibrations(chosen: Settings) -> Iterator[Job]:
