@@ -182,7 +182,7 @@ def made_up(*, ours=0.97, again=0.7, exponential=0.0):
             slabs = [
                 base
                 | {"arm": "ours-slab", "start": DATA, "strength": noise, "law": law}
-                | {"points": [spots[n] | {"ev": ours, "ce_recovered": 0.95}], "sigma": 0.2}
+                | {"l0": spots[n]["l0"], "ev": ours, "sigma": 0.2}
                 | {"evidence": -1.0 + 0.01 * seed + exponential * (law == "exponential")}
                 for law in LAWS
                 for n, noise in enumerate(chosen.noises)
@@ -220,11 +220,11 @@ def test_laws_are_preferred_where_the_interval_leaves_out_zero():
 
 def test_curves_are_compared_where_they_reach():
     results, stable = made_up()
-    row = next(r for r in common_table(results).rows if r["arm"] == "ours, slab, exponential")
+    row = next(r for r in common_table(results).rows if r["arm"] == "ours, recommended")
     assert row["EV, L0 12"].mean == pytest.approx(0.97)
     assert row["EV, L0 6"].mean == pytest.approx(0.97)
-    assert row["seeds"] == 5
-    line = Line(1, "ours, slab, exponential", DATA)
+    assert row["seeds"] == Settings().story_seeds
+    line = Line(1, "ours, recommended", DATA)
     assert stability_at(stable, line, 12.0) == pytest.approx(0.7)
     assert stability_at(stable, line, 40.0) is None
 

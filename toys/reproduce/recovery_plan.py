@@ -143,10 +143,10 @@ def data_a(chosen: Settings, found: Chosen) -> Iterator[Job]:
         where = draw("data-a", seed, chosen)
         yield plain_slab("data-a", seed, chosen)
         yield RecipeJob(draw=where, latents=wide, recipe=only_l1(chosen.recipe), watch=True)
-        for arm in WIDE:
-            yield from field_jobs(where, arm, wide, found, chosen, watch=True)
     for seed in chosen.seeds[: chosen.few]:
         where = draw("data-a", seed, chosen)
+        for arm in WIDE:
+            yield from field_jobs(where, arm, wide, found, chosen, watch=True)
         for name in ("learned", "shuffled", "true"):
             yield RecipeJob(draw=where, latents=wide, recipe=chosen.recipe, structure=name)
         for recipe in (only_l1(chosen.recipe), chosen.recipe):

@@ -73,14 +73,12 @@ class Results:
         self, case: str, latents: int, metric: str
     ) -> tuple[Key, list[Mapping]] | None:
         """The arm of the field, at its strength, with the highest mean, of those with all seeds."""
-        seeds = max((len(rows) for key, rows in self.keyed(case).items() if key[1] == latents))
-        found = {
-            key: rows
-            for key, rows in self.keyed(case).items()
-            if key[0] in ARMS and key[1] == latents and len(rows) == seeds
-        }
-        if not found:
+        field = {k: rows for k, rows in self.keyed(case).items() if k[0] in ARMS}
+        wide = {key: rows for key, rows in field.items() if key[1] == latents}
+        if not wide:
             return None
+        seeds = max(map(len, wide.values()))
+        found = {key: rows for key, rows in wide.items() if len(rows) == seeds}
         best = max(found, key=lambda key: sum(row[metric] for row in found[key]))
         return best, sorted(found[best], key=lambda row: row["seed"])
 

@@ -17,8 +17,8 @@ class Settings:
 
     Args:
         seeds: Generator seeds of which results are reported; no setting was chosen on them.
-        few: How many of them are run of what takes longest, and where no bar was set: structure,
-            families beyond the copulas, other widths, harder magnitudes.
+        few: How many of them are run of what takes longest, and where no bar was set: the field's
+            arms and structure on Data A, families beyond the copulas, other widths.
         choosing: The one on which settings of the field's arms are chosen.
         recipe: Ours, one for all synthetic data.
         batch: Rows per update of the field's arms.

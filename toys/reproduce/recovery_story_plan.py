@@ -49,9 +49,11 @@ def stories(chosen: Settings, rates: Mapping[str, float]) -> Iterator[Job]:
             yield field_story(chosen, layer, "batch_topk", k, DATA, batch_topk, seed)
     for layer, seed in itertools.product(chosen.layers, few):
         yield recipe_story(chosen, layer, chosen.end, DATA, seed, slabs=True)
-        for k in chosen.field_ks:
-            yield field_story(chosen, layer, "matryoshka", k, DATA, rates["matryoshka"], seed)
     for seed in few:
+        for k in chosen.field_ks:
+            yield field_story(
+                chosen, chosen.middle, "matryoshka", k, DATA, rates["matryoshka"], seed
+            )
         yield from middle_stories(chosen, batch_topk, seed)
 
 

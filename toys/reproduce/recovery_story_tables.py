@@ -8,7 +8,7 @@ from toys.reproduce.flat_matched import at_l0, over_seeds, points_of
 from toys.reproduce.recovery_cache import tensors_of
 from toys.reproduce.recovery_recommended import RECOMMENDED
 from toys.reproduce.recovery_results import Results, mean
-from toys.reproduce.recovery_stories import CONTROLS, DATA, L1, SLAB, data_points
+from toys.reproduce.recovery_stories import CONTROLS, DATA, L1, data_points
 from toys.reproduce.recovery_text import Reading, text
 from toys.reproduce.tables import Cell, Interval, Table
 from vsae import metrics
@@ -44,10 +44,14 @@ def finished(results: Results) -> list[Mapping]:
 
 
 def models(results: Results) -> list[Mapping]:
-    """Those of the usual length, slabs among them."""
-    rows = [row for row in finished(results) if row["length"] == 1]
-    slabs = [slab | {"file": row["file"]} for row in rows for slab in row.get("slabs", [])]
-    return [*rows, *(slab for slab in slabs if slab["failed"] is None)]
+    """Those of the usual length."""
+    return [row for row in finished(results) if row["length"] == 1]
+
+
+def slab_models(results: Results) -> list[Mapping]:
+    """The slabs that followed an ℓ1 phase."""
+    slabs = [slab for row in finished(results) for slab in row.get("slabs", [])]
+    return [slab for slab in slabs if slab["failed"] is None]
 
 
 def line_of(model: Mapping, how: str) -> Line:
@@ -55,8 +59,6 @@ def line_of(model: Mapping, how: str) -> Line:
     name = NAMES.get(model["arm"], "")
     if model["arm"] == L1:
         name = f"{name}, λ = {model['strength']:g}"
-    if model["arm"] == SLAB:
-        name = f"ours, slab, {model['law']}"
     name = f"{name}, {how}" if how == "refitted" else name
     return Line(model["layer"], name, model["start"])
 
@@ -188,10 +190,9 @@ def stability_at(found: Sequence[Mapping], line: Line, l0: float) -> float | Non
 def laws(results: Results) -> dict[tuple[int, float], dict[str, list[Mapping]]]:
     """Slabs by layer and noise, then by law."""
     found: dict[tuple[int, float], dict[str, list[Mapping]]] = {}
-    for model in models(results):
-        if model["arm"] == SLAB:
-            key = (model["layer"], model["strength"])
-            found.setdefault(key, {}).setdefault(model["law"], []).append(model)
+    for model in slab_models(results):
+        key = (model["layer"], model["strength"])
+        found.setdefault(key, {}).setdefault(model["law"], []).append(model)
     return found
 
 
@@ -204,10 +205,10 @@ def laws_table(results: Results) -> Table:
             line["bound on log evidence"] = mean(group, "evidence")
             line["σ of the bound"] = mean(group, "sigma")
             line |= {
-                "L0": mean(group, "points", 0, "l0"),
+                "L0": mean(group, "l0"),
                 "dead, %": mean(group, "dead"),
             }
-            lines.append(line | {"EV": mean(group, "points", 0, "ev")})
+            lines.append(line | {"EV": mean(group, "ev")})
     return Table("Amplitude laws: nats per held-out row, raw activations", lines)
 
 
