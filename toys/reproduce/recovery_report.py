@@ -32,6 +32,7 @@ from toys.reproduce.recovery_tables import (
 )
 from toys.reproduce.recovery_words_figure import draw_words
 from toys.reproduce.recovery_words_findings import word_findings
+from toys.reproduce.recovery_words_how import word_how
 from toys.reproduce.recovery_words_tables import word_stability, word_tables
 from toys.reproduce.tables import Table
 
@@ -124,6 +125,7 @@ def markdown(
 ) -> str:
     """The report: what was done, bars, findings, tables, settings."""
     lines = ["# Recovering true features", "", how(results.settings), ""]
+    lines += [word_how(results.settings.words), ""] if "words" in results.parts else []
     if reached:
         lines += ["## Bars", "", *(f"- **{b.name}**: {b.verdict}. {b.found}" for b in reached), ""]
     lines += ["## Findings", "", *(f"- {sentence}" for sentence in said)]
