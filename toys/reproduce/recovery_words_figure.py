@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -28,6 +29,7 @@ RED = {
     CONTROL: "0.55",
 }
 MAP = matplotlib.colormaps["YlGnBu"]
+WIDTH = 14  # characters of a cell
 NARROW = 0.011  # of the height, below which a cell has no name
 
 
@@ -109,7 +111,7 @@ def _tree(
         )
         if height >= NARROW:
             axis.annotate(
-                f"{name.rsplit('.', 1)[0].replace('_', ' ')} {value:.2f}",
+                f"{_short(name, lines=1 + int(height >= 3 * NARROW))} {value:.2f}",
                 (depth + 0.04, top + height / 2),
                 va="center",
                 fontsize=6.2,
@@ -118,6 +120,12 @@ def _tree(
     axis.set_xlim(0, 1 + max(depth for _, _, depth in cells))
     axis.set_ylim(1, 0)
     axis.axis("off")
+
+
+def _short(name: str, *, lines: int) -> str:
+    """A synset's name without its offset, in so many lines of a cell's width."""
+    parts = wrap(name.rsplit(".", 1)[0].replace("_", " "), WIDTH)
+    return "\n".join(parts[:lines]) + ("…" if len(parts) > lines else "")
 
 
 def _frontier(axis: Axes, results: Results, metric: str) -> dict[str, dict[str, float]]:
