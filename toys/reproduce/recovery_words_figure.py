@@ -6,6 +6,7 @@ from textwrap import wrap
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -59,7 +60,7 @@ def concepts(results: Results) -> Drawn | None:
         _tree(axis, found, cells, f1, norm)
         axis.set_title(f"{WORD_LABELS[name]}: mean F1 {sum(f1) / len(f1):.2f} at L0 {AT:g}")
         shown[name] = dict(zip(found.names, f1, strict=True))
-    mappable = matplotlib.cm.ScalarMappable(norm, MAP)
+    mappable = ScalarMappable(norm, MAP)
     label = "F1 of the concept's best latent, on words it was not chosen on"
     figure.colorbar(mappable, ax=figure.axes, location="bottom", fraction=0.025, label=label)
     for row, metric in enumerate(("f1", "ev")):

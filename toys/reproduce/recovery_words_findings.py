@@ -65,7 +65,7 @@ def difference(
 ) -> str:
     """Two levels, and what their difference decides; ``theirs`` is another metric of the other."""
     found = models(results)
-    if name not in found or other not in found:
+    if other is None or name not in found or other not in found:
         return "none to compare with"
     one = values(results, found[name], metric, l0)
     two = values(results, found[other], theirs or metric, l0)
@@ -98,7 +98,7 @@ def untrained(results: Results) -> Iterator[str]:
             parts = [
                 f"{WORD_LABELS[name]} {difference(results, name, CONTROL, metric, l0)}"
                 for name in names
-                if name in models(results)
+                if name is not None and name in models(results)
             ]
             yield f"Words, control, {METRICS[metric]} at L0 {l0:g}: {'; '.join(parts)}."
 
