@@ -27,8 +27,11 @@ SPLIT = Split(seed=1, least=16)
 
 
 def indicators(found):
-    """Codes of a dictionary with one latent per concept, which fires on its words and no others."""
-    return [(half.on.double(), half.on) for half in (found.known, found.asked)]
+    """Codes of a dictionary with one latent per concept, which fires on its words and no others.
+
+    Of all trusted words, twice: among half of them some concepts have the same words.
+    """
+    return [(found.members.double(), found.members)] * 2
 
 
 # Data
