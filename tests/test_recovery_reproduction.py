@@ -508,7 +508,7 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys, monkeypatch, 
             assert len(list(csv.DictReader(file))) == len(records)
     names = {path.rsplit("/", 1)[-1].removesuffix(".png") for path in result["figures"]}
     assert names == {"features", "efficiency", "structure", "families", "calibration",
-                     "stories_ev", "stories_ce_recovered"}  # fmt: skip
+                     "stories_ev", "stories_ce_recovered", "words"}  # fmt: skip
     for name in names:
         assert (out / "figures" / f"{name}.png").stat().st_size > 5_000
         assert json.loads((out / "figures" / f"{name}.json").read_text(encoding="utf-8"))

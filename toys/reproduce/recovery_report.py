@@ -31,6 +31,10 @@ from toys.reproduce.recovery_tables import (
     models_table,
     structure_table,
 )
+from toys.reproduce.recovery_words_figure import draw_words
+from toys.reproduce.recovery_words_findings import word_findings
+from toys.reproduce.recovery_words_how import word_how
+from toys.reproduce.recovery_words_tables import word_stability, word_tables
 from toys.reproduce.tables import Table
 
 
@@ -50,13 +54,16 @@ def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[
     stable = stability(results) if "stories" in results.parts else []
     reached = [*bars(results), *story_bars(results, stable)]
     said = [*findings(results), *story_findings(results), *starts(results)]
-    tables = all_tables(results, reached, stable)
+    again = word_stability(results)
+    said += word_findings(results, again)
+    tables = all_tables(results, reached, stable) | word_tables(results, again)
     for stem, table in tables.items():
         table.write(out / "tables", stem)
     models_csv(results).write_csv(out / "tables", "models")
     text = markdown(results, tables, said, reached)
     (out / "recovery.md").write_text(text + "\n", encoding="utf-8")
     pictures = [*draw_all(results, out / "figures"), *draw_stories(results, out / "figures")]
+    pictures += draw_words(results, out / "figures")
     result = {
         "reproduction": "recovery",
         "out": str(out),
@@ -120,6 +127,7 @@ def markdown(
 ) -> str:
     """The report: what was done, bars, findings, tables, settings."""
     lines = ["# Recovering true features", "", how(results.settings), ""]
+    lines += [word_how(results.settings.words), ""] if "words" in results.parts else []
     if reached:
         lines += ["## Bars", "", *(f"- **{b.name}**: {b.verdict}. {b.found}" for b in reached), ""]
     lines += ["## Findings", "", *(f"- {sentence}" for sentence in said)]

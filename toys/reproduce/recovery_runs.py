@@ -12,6 +12,7 @@ from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job, fetch_all
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_stories import FIELD
+from toys.reproduce.recovery_words_plan import best_word_rates, word_jobs, word_searches
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +53,16 @@ def searches(chosen: Settings, name: str) -> list[Job]:
     """Of a part; none for a part without arms of the field."""
     if name == "stories":
         return list(story_plan.story_searches(chosen))
+    if name == "words":
+        return list(word_searches(chosen))
     group = plan.groups(chosen).get(name)
     return [] if group is None else list(plan.searches(group, chosen))
 
 
 def choose(name: str, searched: Sequence[Mapping]) -> dict:
     """What the search says."""
+    if name == "words":
+        return best_word_rates(searched)
     return story_plan.best_rates(searched) if name == "stories" else plan.best(searched)
 
 
@@ -68,6 +73,7 @@ def jobs(chosen: Settings, name: str, found: Mapping) -> list[Job]:
         "families": lambda: plan.families(chosen, found),
         "stories": lambda: story_plan.stories(chosen, found),
         "calibration": lambda: plan.calibrations(chosen),
+        "words": lambda: word_jobs(chosen, found),
     }[name]()
     return list(dict.fromkeys(made))
 

@@ -3,10 +3,11 @@
 from dataclasses import asdict, dataclass, field, replace
 
 from toys.recovery_cases import CHOOSING, RECOVERY_CASES, REPORTING
+from toys.reproduce.recovery_words_settings import WordSettings, word_smoke
 from vsae.recipes.recovery import RecoveryRecipe
 from vsae.recipes.sparse_coding import SparseCodingRecipe
 
-PARTS = ("data-a", "families", "stories", "calibration")
+PARTS = ("data-a", "families", "stories", "calibration", "words")
 PILOT = ("copula-independent", "copula-blocks", "copula-pairs")
 SMALL = tuple(name for name, case in RECOVERY_CASES.items() if case.family != "data-a")
 
@@ -58,6 +59,7 @@ class Settings:
         slab_rows: Rows that a slab sees.
         slab_lr: Its learning rate.
         common: Values of L0 at which arms are compared on the stories.
+        words: All of the nouns.
     """
 
     seeds: tuple[int, ...] = REPORTING
@@ -101,6 +103,7 @@ class Settings:
     slab_rows: int = 32_000
     slab_lr: float = 0.01
     common: tuple[float, ...] = (6.0, 12.0, 20.0)
+    words: WordSettings = field(default_factory=WordSettings)
 
     @property
     def small_recipe(self) -> RecoveryRecipe:
@@ -178,4 +181,5 @@ def _smoke() -> Settings:
         ks=(6, 12),
         noises=(0.3,),
         slab_rows=512,
+        words=word_smoke(),
     )

@@ -151,7 +151,9 @@ def choices_table(results: Results) -> Table:
             own = [row for row in part.searched if row["arm"] == arm]
             strength, lr = found if isinstance(found, tuple) else (None, found)
             line: dict[str, Cell] = {"part": name, "arm": ARMS[arm].label}
-            line |= {"knob": "k" if name == "stories" else ARMS[arm].knob}
+            line |= {
+                "knob": "swept" if name == "words" else "k" if name == "stories" else ARMS[arm].knob
+            }
             line |= {"chosen strength": strength, "chosen lr": lr}
             lines.append(line | {"models tried": len(own)})
     return Table("Settings of the field's arms, chosen on the choosing seed", lines)

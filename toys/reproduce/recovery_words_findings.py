@@ -1,0 +1,144 @@
+"""What the numbers say of the words, by rules that were written before them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from toys.reproduce.flat_matched import outcome, over_seeds
+from toys.reproduce.recovery_results import Results
+from toys.reproduce.recovery_words_arms import CONTROL, L1, OURS, SLAB, WORD_ARMS, WORD_LABELS
+from toys.reproduce.recovery_words_tables import level, models, values
+from toys.reproduce.tables import number
+
+RULE = (
+    "Words, rule: at each common L0 ours is compared with the arm of the field of the highest mean "
+    "there; better or worse where the 95 % t-interval over seeds of the difference, seed by seed, "
+    "is wholly on one side of 0, each comparison on its own; undecided otherwise."
+)
+METRICS = {
+    "ev": "EV of held-out words",
+    "f1": "concept F1",
+    "found": "share of concepts found",
+    "purity": "purity of latents",
+}
+STRUCTURE = (("learned", "shuffled"), ("tree", "tree-shuffled"), ("tree", "none"))
+
+
+def word_findings(results: Results, stable: Sequence[Mapping]) -> list[str]:
+    """Sentences, each with its numbers."""
+    if "words" not in results.parts:
+        return []
+    return [
+        RULE,
+        *(against_field(results, name, metric) for metric in METRICS for name in _ours(results)),
+        *solved_again(results),
+        *untrained(results),
+        *structures(results),
+        *above_null(results),
+        *found_again(results, stable),
+    ]
+
+
+def _ours(results: Results) -> list[str]:
+    return [name for name in (OURS, L1, f"{SLAB} none") if name in models(results)]
+
+
+def best_of_field(results: Results, metric: str, l0: float) -> str | None:
+    """The arm of the highest mean at an L0, of those whose every seed reaches it."""
+    known = {
+        name: cell.mean
+        for name, rows in models(results).items()
+        if name in WORD_ARMS and (cell := level(results, rows, metric, l0)) is not None
+    }
+    return max(known, key=lambda name: known[name]) if known else None
+
+
+def against_field(results: Results, name: str, metric: str) -> str:
+    """One arm of ours against the best of the field, at every common L0."""
+    parts = []
+    for l0 in results.settings.words.common:
+        best = best_of_field(results, metric, l0)
+        parts.append(f"L0 {l0:g}: {difference(results, name, best, metric, l0)}")
+    return f"Words, {METRICS[metric]}, {WORD_LABELS[name]}: {'; '.join(parts)}."
+
+
+def difference(
+    results: Results, name: str, other: str | None, metric: str, l0: float, theirs: str = ""
+) -> str:
+    """Two levels, and what their difference decides; ``theirs`` is another metric of the other."""
+    found = models(results)
+    if other is None or name not in found or other not in found:
+        return "none to compare with"
+    one = values(results, found[name], metric, l0)
+    two = values(results, found[other], theirs or metric, l0)
+    if one is None or two is None:
+        return "not reached"
+    gain = over_seeds([a - b for a, b in zip(one, two, strict=True)])
+    levels = f"{number(over_seeds(one).mean)} against {number(over_seeds(two).mean)}"
+    return f"{levels} of {WORD_LABELS[other]}, {outcome(gain)} ({gain})"
+
+
+def solved_again(results: Results) -> Iterator[str]:
+    """Ours against the field's supports with amplitudes solved by iteration: is it the support?"""
+    for name in _ours(results)[:1]:
+        parts = []
+        for l0 in results.settings.words.common:
+            best = best_of_field(results, "ev_refitted", l0)
+            said = difference(results, name, best, "ev", l0, "ev_refitted")
+            parts.append(f"L0 {l0:g}: {said}")
+        yield (
+            f"Words, control: EV of {WORD_LABELS[name]} against the field with amplitudes solved "
+            f"again: {'; '.join(parts)}."
+        )
+
+
+def untrained(results: Results) -> Iterator[str]:
+    """Ours and the best of the field against random words as atoms, under the guide of ours."""
+    for metric in ("ev", "f1"):
+        for l0 in results.settings.words.common:
+            names = [OURS, best_of_field(results, metric, l0)]
+            parts = [
+                f"{WORD_LABELS[name]} {difference(results, name, CONTROL, metric, l0)}"
+                for name in names
+                if name is not None and name in models(results)
+            ]
+            yield f"Words, control, {METRICS[metric]} at L0 {l0:g}: {'; '.join(parts)}."
+
+
+def structures(results: Results) -> Iterator[str]:
+    """What structure between gates adds to its shuffled twin, and the true tree to none."""
+    for one, other in STRUCTURE:
+        names = [f"{SLAB} {part}" for part in (one, other)]
+        if not set(names) <= set(models(results)):
+            continue
+        for metric in ("ev", "f1"):
+            parts = [
+                f"L0 {l0:g}: {difference(results, *names, metric, l0)}"
+                for l0 in results.settings.words.common
+            ]
+            yield f"Words, structure, {one} against {other}, {METRICS[metric]}: {'; '.join(parts)}."
+
+
+def above_null(results: Results) -> Iterator[str]:
+    """Concept F1 beside that of permuted words, in the middle."""
+    l0 = results.settings.words.common[len(results.settings.words.common) // 2]
+    for name, rows in models(results).items():
+        one, two = (values(results, rows, metric, l0) for metric in ("f1", "f1_null"))
+        if one and two:
+            gain = over_seeds([a - b for a, b in zip(one, two, strict=True)])
+            yield (
+                f"Words, concept F1 at L0 {l0:g}, {WORD_LABELS[name]}: {over_seeds(one)}; permuted "
+                f"words {over_seeds(two)}; {outcome(gain)} than chance ({gain})."
+            )
+
+
+def found_again(results: Results, stable: Sequence[Mapping]) -> Iterator[str]:
+    """Stability at each strength, beside that of random words."""
+    by_name: dict[str, list[Mapping]] = {}
+    for line in stable:
+        by_name.setdefault(line["name"], []).append(line)
+    for name, lines in by_name.items():
+        parts = [
+            f"{number(line['found again'])} at L0 {number(line['L0'].mean)} (random words "
+            f"{number(line['random words'])})"
+            for line in lines
+        ]
+        yield f"Words, atoms found again in another seed, {WORD_LABELS[name]}: {'; '.join(parts)}."
