@@ -26,7 +26,7 @@ from toys.reproduce.recovery_findings import findings
 from toys.reproduce.recovery_plan import best, families, plain_slab
 from toys.reproduce.recovery_prune import pruned
 from toys.reproduce.recovery_results import PRUNED, Results, label
-from toys.reproduce.recovery_runs import Part, count, jobs, searches
+from toys.reproduce.recovery_runs import PLANS, Part, count, jobs, searches
 from toys.reproduce.recovery_scores import Codes, by_level, quality, scores
 from toys.reproduce.recovery_settings import PARTS, Settings, settings
 from toys.reproduce.recovery_story_plan import best_rates
@@ -354,25 +354,19 @@ def test_settings_are_chosen_by_the_truth_and_failures_never_win():
     }
 
 
-def placeholder(name):
-    return {"batch_topk": 1e-3, "matryoshka": 1e-3} if name == "stories" else {
-        n: (arm.strengths[0] if arm.chosen else None, 1e-3) for n, arm in ARMS.items()
-    }  # fmt: skip
-
-
 def test_the_reported_run_is_as_large_as_the_issue_asks():
     chosen = Settings()
     assert len(chosen.seeds) >= 5
     assert chosen.choosing in CHOOSING
     assert chosen.choosing not in (*chosen.seeds, *chosen.readers)
-    planned = {name: jobs(chosen, name, placeholder(name)) for name in PARTS}
+    planned = {name: jobs(chosen, name, PLANS[name].anything) for name in PARTS}
     synthetic = [*planned["data-a"], *planned["families"]]
     assert {job.draw.case for job in synthetic} == set(RECOVERY_CASES)
     assert {job.draw.generator for job in synthetic} == set(chosen.seeds)
     assert {j.structure for j in planned["data-a"] if isinstance(j, RecipeJob)} == set(STRUCTURES)
     named = {job.arm for job in planned["data-a"] if isinstance(job, FieldJob)}
     assert {"l1", "topk", "batch_topk", "jumprelu", "matryoshka", "hierarchical"} < named
-    pilot = {job.latents for job in families(chosen, placeholder("families"))
+    pilot = {job.latents for job in families(chosen, PLANS["families"].anything)
              if job.draw.case in chosen.pilot}  # fmt: skip
     assert pilot == {32, 64, 128}
     assert set(planned["calibration"]) < set(synthetic)
@@ -423,8 +417,8 @@ def planted(chosen, *, f1=0.98, l0=7.0, learned=0.01, share=1.0):
 
     parts = {}
     for name in ("data-a", "families"):
-        made = jobs(chosen, name, placeholder(name))
-        parts[name] = Part((), placeholder(name), [row(job) for job in made])
+        made = jobs(chosen, name, PLANS[name].anything)
+        parts[name] = Part((), PLANS[name].anything, [row(job) for job in made])
     return Results(chosen, parts)
 
 

@@ -1,6 +1,6 @@
 """A run: of each part first the choices, then all jobs, in worker processes, from the cache."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job, fetch_all
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_stories import FIELD
+from toys.reproduce.recovery_words_arms import WORD_ARMS
 from toys.reproduce.recovery_words_plan import best_word_rates, word_jobs, word_searches
 
 
@@ -37,7 +38,7 @@ def run_all(chosen: Settings, parts: Sequence[str], folder: Path, threads: int) 
     with tqdm(total=total, unit="model", desc="choices", mininterval=0.5) as bar:
         first = fetch_all([job for made in asked.values() for job in made], folder, threads, bar)
         searched = {part: [first[job] for job in made] for part, made in asked.items()}
-        found = {part: choose(part, rows) for part, rows in searched.items()}
+        found = {part: PLANS[part].choose(rows) for part, rows in searched.items()}
         planned = {part: jobs(chosen, part, found[part]) for part in parts}
         everything = [job for made in planned.values() for job in made]
         bar.total = len(first) + len(set(everything))  # parts share jobs
@@ -49,38 +50,65 @@ def run_all(chosen: Settings, parts: Sequence[str], folder: Path, threads: int) 
     }
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a part is made of.
+
+    Args:
+        jobs: All models, given the field's settings by arm.
+        searches: Those by which these settings are chosen.
+        choose: What the searches say.
+        anything: Settings of the right form, to count jobs by.
+    """
+
+    jobs: Callable[[Settings, Mapping], Iterable[Job]]
+    searches: Callable[[Settings], Iterable[Job]] = lambda chosen: ()
+    choose: Callable[[Sequence[Mapping]], dict] = lambda rows: {}
+    anything: Mapping = field(default_factory=dict)
+
+
+_TRUTH = {n: (arm.strengths[0] if arm.chosen else None, 1.0) for n, arm in ARMS.items()}
+
+PLANS = {
+    "data-a": Plan(
+        jobs=plan.data_a,
+        searches=lambda chosen: plan.searches(plan.groups(chosen)["data-a"], chosen),
+        choose=plan.best,
+        anything=_TRUTH,
+    ),
+    "families": Plan(
+        jobs=plan.families,
+        searches=lambda chosen: plan.searches(plan.groups(chosen)["families"], chosen),
+        choose=plan.best,
+        anything=_TRUTH,
+    ),
+    "stories": Plan(
+        jobs=story_plan.stories,
+        searches=story_plan.story_searches,
+        choose=story_plan.best_rates,
+        anything=dict.fromkeys(FIELD, 1.0),
+    ),
+    "calibration": Plan(jobs=lambda chosen, _: plan.calibrations(chosen)),
+    "words": Plan(
+        jobs=word_jobs,
+        searches=word_searches,
+        choose=best_word_rates,
+        anything=dict.fromkeys(WORD_ARMS, 1.0),
+    ),
+}
+"""By part."""
+
+
 def searches(chosen: Settings, name: str) -> list[Job]:
     """Of a part; none for a part without arms of the field."""
-    if name == "stories":
-        return list(story_plan.story_searches(chosen))
-    if name == "words":
-        return list(word_searches(chosen))
-    group = plan.groups(chosen).get(name)
-    return [] if group is None else list(plan.searches(group, chosen))
-
-
-def choose(name: str, searched: Sequence[Mapping]) -> dict:
-    """What the search says."""
-    if name == "words":
-        return best_word_rates(searched)
-    return story_plan.best_rates(searched) if name == "stories" else plan.best(searched)
+    return list(PLANS[name].searches(chosen))
 
 
 def jobs(chosen: Settings, name: str, found: Mapping) -> list[Job]:
     """Of a part, each once."""
-    made = {
-        "data-a": lambda: plan.data_a(chosen, found),
-        "families": lambda: plan.families(chosen, found),
-        "stories": lambda: story_plan.stories(chosen, found),
-        "calibration": lambda: plan.calibrations(chosen),
-        "words": lambda: word_jobs(chosen, found),
-    }[name]()
-    return list(dict.fromkeys(made))
+    return list(dict.fromkeys(PLANS[name].jobs(chosen, found)))
 
 
 def count(chosen: Settings, name: str) -> int:
     """How many jobs a part has, whatever is chosen."""
-    any_rate = dict.fromkeys(FIELD, 1.0)
-    any_choice = {n: (arm.strengths[0] if arm.chosen else None, 1.0) for n, arm in ARMS.items()}
-    found = any_rate if name == "stories" else any_choice
-    return len(searches(chosen, name)) + len(jobs(chosen, name, found))
+    return len(searches(chosen, name)) + len(jobs(chosen, name, PLANS[name].anything))

@@ -90,7 +90,7 @@ def family(
     asked: tuple[Tensor, Tensor],
     parents: Int[Tensor, " K"],
     true_parents: Int[Tensor, " C"],
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """Whether the latents' own hierarchy is the concepts': edges, and their chance by shuffling."""
     similar = metrics.f1_similarities(known[0], known[1].double())
     found = metrics.child_purity(asked[0], asked[1].double(), parents, true_parents, similar)
