@@ -8,22 +8,23 @@ from toys.reproduce.recovery_words_scores import DRAWS
 from toys.reproduce.recovery_words_settings import WordSettings
 
 HOW = """\
-*Words*: GloVe vectors of 2184 nouns (50 dimensions), centred and scaled as a whole; few rows, so
-that one word in {tenths}, another tenth for each seed, is held out for EV. Concepts are the
+*Words*: GloVe vectors of 2184 nouns (50 dimensions), centred and scaled as a whole; few rows,
+so that one word in {tenths}, another tenth for each seed, is held out for EV. Concepts are the
 synsets of WordNet with {least} trusted words or more, the root left out. Half of the trusted
 words, drawn anew for each seed, are known: on them the best latent of each concept and the best
-concept of each latent are chosen by F1, and by them latents get WordNet's tree. F1, the share of
-concepts found (F1 above that of all {draws} permutations of the words) and purity (the share of a
-latent's words that are of its concept) are of the other half, which includes words that were
-trained on without their labels. {latents} latents; {arms} see {seen} rows, at the learning rate
-out of {rates} of the greatest EV at L0 {at:g} on the choosing seed (at the middle k where the
-knob is k). Ours: {l1} rows of ℓ1 and {relaxed} without shrinkage, or {slab_l1} of ℓ1 and {slab}
-of spike and slab, sizes and learning rates chosen by hand on that seed, too, EV and concept
-scores in sight. The slab's firings are also trimmed to the surest, amplitudes solved again. The
-true tree is given to the latents that stand for concepts after the ℓ1 phase (F1 at least
-{stands:g} on known words). The control has random training words as atoms, under sparse coding's
-guide, without training. Permuted words, shuffled couplings, a shuffled tree and two sets of
-random words as atoms are the other chance levels. Metrics are linear in log L0 inside each sweep."""
+concept of each latent are chosen by F1, and by them latents get WordNet's tree. F1, the share
+of concepts found (F1 above that of all {draws} permutations of the words) and purity (the share
+of a latent's words that are of its concept) are of the other half, which includes words that
+were trained on without their labels. {latents} latents; {arms} see {seen} rows, at the learning
+rate out of {rates} of the greatest EV at L0 {at:g} on the choosing seed (at the middle k where
+the knob is k). Ours: {l1} rows of ℓ1 and {relaxed} without shrinkage, or {slab_l1} of ℓ1 and
+{slab} of spike and slab, sizes and learning rates chosen by hand on that seed, too, EV and
+concept scores in sight. The slab's firings are also trimmed to the surest, amplitudes solved
+again. The true tree is given to the latents that stand for concepts after the ℓ1 phase (F1 at
+least {stands:g} on known words). The control has random training words as atoms, under sparse
+coding's guide, without training. Permuted words, shuffled couplings, a shuffled tree and two
+sets of random words as atoms are the other chance levels. Metrics are linear in log L0 inside
+each sweep."""
 
 
 def word_how(chosen: WordSettings) -> str:
