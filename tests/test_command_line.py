@@ -14,6 +14,9 @@ import torch
 
 from vsae import load
 from vsae.__main__ import main
+from vsae.activations import read_activations
+from vsae.commands import train
+from vsae.commands.eval import measure
 
 
 @pytest.fixture
@@ -52,6 +55,29 @@ def test_train_eval_plot(prior, acts, tmp_path, capsys):
     assert run["settings"]["prior"] == prior
     assert run["state"] == "finished"
     assert run["versions"]["torch"] == version("torch")
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize("which", [["--k", "4", "--architecture", "topk"], ["--scale", "0.3"]])
+def test_some_rows_trained_on_are_scored_and_all_held_out(
+    which, acts, tmp_path, monkeypatch, capsys
+):
+    """Some that the seed draws, and as many as it says."""
+    monkeypatch.setattr(train, "SCORED", 70)
+    drawn = []
+    for seed in "01":
+        words = ["train", acts, "--out", str(tmp_path / seed), "--held-out", "0.3", "--seed", seed]
+        assert main([*words, *which, *TRAIN[:-2]]) == 0
+        shown = capsys.readouterr().out.split()
+        scores = json.loads((tmp_path / seed / "run.json").read_text())["metrics"]
+        options = train.parser().parse_args(words[1:])
+        seen, held_out = train._split(read_activations(acts), options)
+        sae = load(tmp_path / seed)
+        assert scores == {"train": measure(sae, seen[:70]), "held_out": measure(sae, held_out)}
+        assert (scores["train"]["rows"], scores["held_out"]["rows"]) == (70, 90)
+        assert [shown[at + 1] for at, word in enumerate(shown) if word == "rows"] == ["70", "90"]
+        drawn.append(seen[:70])
+    assert not torch.equal(*drawn)
 
 
 @pytest.mark.float32

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from iterative_pairs import dictionary, iterative_pair, orthonormal, spike_and_slab
 from program_checks import assert_predictive_draws
 from pyro import distributions as dist
 from test_persistence import assert_same
@@ -12,7 +13,6 @@ from torch.distributions import Independent, kl_divergence
 
 import vsae
 from priors import (
-    BernoulliPrior,
     Graph,
     IsingGatesPrior,
     IsotropicPrior,
@@ -31,7 +31,6 @@ from vsae import (
     FittedSpikeSlabPrior,
     FixedNoise,
     GaussianPosterior,
-    LinearDecoder,
     LinearEncoder,
     MeanFieldPosterior,
     MLPEncoder,
@@ -48,34 +47,16 @@ from vsae.errors import VsaeError
 K, D, SIGMA, MU, S, RATE = 3, 4, 0.3, 1.0, 0.1, 0.3
 
 
-def orthonormal(latents=K, d_model=D, seed=0):
-    """A decoder whose atoms are orthonormal, with a bias."""
-    generator = torch.Generator().manual_seed(seed)
-    decoder = LinearDecoder(latents, d_model)
-    with torch.no_grad():
-        basis = torch.linalg.qr(torch.randn(d_model, d_model, generator=generator)).Q
-        decoder.W_dec.copy_(basis[:latents])
-        decoder.b_dec.copy_(torch.randn(d_model, generator=generator))
-    return decoder
-
-
-def coherent(latents=12, d_model=8, seed=0):
+def coherent():
     """More atoms than dimensions."""
-    generator = torch.Generator().manual_seed(seed)
-    decoder = LinearDecoder(latents, d_model)
-    with torch.no_grad():
-        atoms = torch.randn(latents, d_model, generator=generator)
-        decoder.W_dec.copy_(nn.functional.normalize(atoms, dim=-1))
-    return decoder
+    return dictionary(12, 8, bias=0.0)
 
 
-def iterative(decoder, *, scale=S, noise=SIGMA, rate=RATE, iterations=12, damping=0.3):
+def iterative(decoder=None, *, scale=S, noise=SIGMA, rate=RATE, **settings):
     """The pair with the mean-field guide."""
-    slab = TruncatedNormalPrior(decoder.latents, loc=MU, scale=scale)
-    prior = SpikeSlabPrior(BernoulliPrior(decoder.latents, rate=rate), slab)
-    model = SparseAutoencoder(decoder, prior, noise=noise)
-    guide = MeanFieldPosterior(decoder, prior, model.noise, iterations=iterations, damping=damping)
-    return Autoencoder(model, AmortizedGuide(guide))
+    decoder = orthonormal(K, D) if decoder is None else decoder
+    prior = spike_and_slab(decoder.latents, rate=rate, loc=MU, scale=scale)
+    return iterative_pair(MeanFieldPosterior, decoder, prior, noise=noise, **settings)
 
 
 def rows_of(pair, rows, seed=1):
@@ -130,7 +111,7 @@ def spread_out(latents, first, raw, logits):
 
 
 def test_the_exact_posterior_is_quadratic_under_orthonormal_atoms():
-    pair = iterative(orthonormal())
+    pair = iterative()
     encoder, x = QuadraticEncoder(pair.model.decoder), rows_of(pair, 500)
     matrix, bias = spread_out(K, *exact_numbers(S))
     with torch.no_grad():
@@ -146,7 +127,7 @@ def test_a_linear_encoder_is_exact_in_the_limit_of_constant_amplitudes():
     """What it leaves out of the log-odds is of order s², of their KL therefore of order s⁴."""
     found = []
     for scale in (0.02, 0.01):
-        pair = iterative(orthonormal(), scale=scale)
+        pair = iterative(scale=scale)
         decoder, x = pair.model.decoder, rows_of(pair, 500)
         matrix, bias = spread_out(K, *exact_numbers(scale))
         encoder = LinearEncoder(D, 3 * K)
@@ -162,7 +143,7 @@ def test_a_linear_encoder_is_exact_in_the_limit_of_constant_amplitudes():
 
 def test_distillation_finds_a_posterior_that_it_can_represent():
     """A thousandth of the first gap is left; what one matrix cannot hold, it leaves."""
-    pair = iterative(orthonormal(), iterations=1)  # is exact here
+    pair = iterative(iterations=1)  # is exact here
     x, held_out = rows_of(pair, 4000), rows_of(pair, 1000, seed=2)
     found, before = {}, {}
     for name, encoder, steps in (
@@ -184,7 +165,7 @@ def test_distillation_finds_a_posterior_that_it_can_represent():
 
 def test_gap_is_the_divergence_from_the_exact_posterior():
     """Hence never negative, whatever the student; under orthonormal atoms alone."""
-    pair = iterative(orthonormal())
+    pair = iterative()
     x = rows_of(pair, 300)
     for seed in range(4):
         torch.manual_seed(seed)
@@ -252,7 +233,7 @@ def test_certain_gates_have_finite_divergences():
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e2, 1e4])
 def test_is_finite_whatever_the_encoder_says(size):
     """Objective, ELBO and every gradient, in single precision."""
-    pair = iterative(orthonormal())
+    pair = iterative()
     encoder, x = LinearEncoder(D, 3 * K), rows_of(pair, 200)
     with torch.no_grad():
         encoder.W_enc.normal_().mul_(size)
@@ -268,7 +249,7 @@ def test_is_finite_whatever_the_encoder_says(size):
 
 def test_gradient_of_the_elbo_is_that_of_the_exclusive_divergence():
     """So that an amortised pair trains by its ELBO, too: -∇ELBO = ∇ KL(q ‖ exact)."""
-    pair = iterative(orthonormal())
+    pair = iterative()
     encoder, x = LinearEncoder(D, 3 * K), rows_of(pair, 60)
     other = with_posterior(pair, SpikeSlabPosterior(encoder))
     loss = ExpectedELBO()(other.model, other.guide)(x)
@@ -336,7 +317,7 @@ def test_a_fixed_point_is_not_refined_away():
 
 
 def test_one_refinement_is_exact_under_orthonormal_atoms():
-    pair = iterative(orthonormal())
+    pair = iterative()
     x, start = rows_of(pair, 100), SpikeSlabPosterior(LinearEncoder(D, 3 * K))
     refined = RefinedMeanFieldPosterior(start, pair.guide.posterior, iterations=1)
     gap = amortisation_gap(pair, with_posterior(pair, refined), x)
@@ -360,14 +341,11 @@ def test_refinement_of_a_distilled_belief_beats_as_many_iterations_from_nothing(
 
 def row_noise_pair():
     """As the recipe leaves it: M-steps, annealed floors, a noise per row, units; in training."""
-    decoder = coherent()
-    slab = TruncatedNormalPrior(12, loc=MU, scale=S)
-    prior = FittedSpikeSlabPrior(SpikeSlabPrior(BernoulliPrior(12, rate=0.1), slab))
+    prior = FittedSpikeSlabPrior(spike_and_slab(12, rate=0.1, loc=MU, scale=S))
     noise = RowNoise(AnnealedNoise(0.5, 0.1, length=100), shape=8.0)
-    model = SparseAutoencoder(decoder, prior, noise=noise)
-    guide = AmortizedGuide(MeanFieldPosterior(decoder, prior, noise))
-    x = rows_of(Autoencoder(model, guide), 400)
-    return Autoencoder(model, guide, AffineNormalizer.fit(x)).train(), x
+    pair = iterative_pair(MeanFieldPosterior, coherent(), prior, noise=noise)
+    x = rows_of(pair, 400)
+    return Autoencoder(pair.model, pair.guide, AffineNormalizer.fit(x)).train(), x
 
 
 class Shared(nn.Module):
@@ -485,7 +463,7 @@ def raises(code, call, *arguments, **settings):
 
 
 def test_refuses_what_cannot_be_meant():
-    pair, other = iterative(orthonormal()), iterative(orthonormal(seed=3))
+    pair, other = iterative(), iterative(orthonormal(K, D, seed=3))
     x, whole = rows_of(pair, 20), pair.guide.posterior
     student = SpikeSlabPosterior(LinearEncoder(D, 3 * K))
     gaussian = GaussianPosterior(LinearEncoder(D, 2 * K))

@@ -6,6 +6,7 @@ import math
 import pyro
 import pytest
 import torch
+from iterative_pairs import given, iterative_pair
 from program_checks import gaussian_constant, leaves_of
 from pyro import distributions as dist
 from pyro import poutine
@@ -137,10 +138,8 @@ def test_is_the_mean_over_draws_of_the_closed_form_one(noise):
 
 
 def test_of_points_it_is_the_closed_form_one():
-    decoder, prior = LinearDecoder(K, D), LaplacePrior(K)
-    model = SparseAutoencoder(decoder, prior, noise=NOISE)
-    pair = Autoencoder(model, AmortizedGuide(FISTAPosterior(decoder, prior, model.noise)))
-    x = activations()
+    x, prior = activations(), LaplacePrior(K)
+    pair = iterative_pair(FISTAPosterior, LinearDecoder(K, D), prior, noise=NOISE)
     ours, theirs = (e.terms(pair.model, pair.guide, x) for e in (ExpectedELBO(), ClosedFormELBO()))
     torch.testing.assert_close(ours, theirs)
 
@@ -201,12 +200,7 @@ def test_a_noise_per_row():
     pair, x = gaussian_pair(noise=RowNoise(0.3, shape=2.0)), activations()
     q = pair.guide.posterior(x)["z"]
     sigma = torch.linspace(0.3, 2.0, ROWS)
-
-    def guide(x):
-        with pyro.plate("rows", len(x), dim=-1):
-            pyro.sample("z", q)
-            pyro.sample("noise", dist.Delta(sigma))
-
+    guide = given(z=q, noise=dist.Delta(sigma))
     found = ExpectedELBO().site_terms(pair.model, guide, x)
     decoder = pair.model.decoder
     square = (x - decoder(q.mean)).square().sum(-1)
@@ -234,12 +228,7 @@ def test_nothing_to_decode_costs_the_noise_alone():
         dist.Bernoulli(torch.zeros(ROWS, K)).to_event(1),
         dist.Independent(TruncatedNormal(torch.ones(ROWS, K), torch.ones(ROWS, K)), 1),
     )
-
-    def guide(x):
-        with pyro.plate("rows", len(x), dim=-1):
-            pyro.sample("z", off)
-
-    terms = ExpectedELBO().terms(pair.model, guide, x)
+    terms = ExpectedELBO().terms(pair.model, given(z=off), x)
     square = (x - pair.b_dec).square().sum() / (2 * NOISE**2)
     torch.testing.assert_close(terms["x"], square + gaussian_constant(ROWS, D, NOISE))
     assert terms["z"].item() == pytest.approx(-ROWS * K * math.log(0.7), rel=1e-6)
@@ -273,10 +262,6 @@ def test_a_noise_that_is_not_a_point():
     """E[1/σ²] is not 1/E[σ]²."""
     pair, x = gaussian_pair(noise=RowNoise(0.3)), activations()
     q = pair.guide.posterior(x)["z"]
-
-    def guide(x):
-        with pyro.plate("rows", len(x), dim=-1):
-            pyro.sample("z", q)
-            pyro.sample("noise", dist.Pareto(torch.tensor(0.3), torch.tensor(4.0)))
-
+    pareto = dist.Pareto(torch.full((ROWS,), 0.3), torch.tensor(4.0))
+    guide = given(z=q, noise=pareto)
     assert refused(pair.model, guide, x) == ("elbo.expected", "noise")

@@ -4,9 +4,9 @@ import itertools
 import math
 
 import numpy as np
-import pyro
 import pytest
 import torch
+from iterative_pairs import dictionary, given, iterative_pair
 from program_checks import (
     assert_export_keeps_gradients,
     assert_masked_rows_do_not_count,
@@ -19,7 +19,7 @@ from program_checks import (
 )
 from pyro import distributions as dist
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
-from torch import nn
+from scipy.optimize import nnls
 
 from priors import (
     BernoulliPrior,
@@ -34,19 +34,15 @@ from priors import (
 from priors.errors import ConfigError
 from priors.replicas import stack
 from vsae import (
-    AmortizedGuide,
     AnnealedExponentialPrior,
-    Autoencoder,
     ClosedFormELBO,
     ExpectedELBO,
     FISTAPosterior,
     FixedNoise,
-    FreeDecoder,
     LearnedNoise,
     LinearDecoder,
     RelaxedFISTAPosterior,
     RowNoise,
-    SparseAutoencoder,
     UnrolledFISTAPosterior,
     load,
     save,
@@ -55,18 +51,6 @@ from vsae.posteriors.fista import greatest_eigenvalue
 
 NOISE, SCALE, ROWS = 0.4, 0.5, 8
 PENALTY = NOISE**2 / SCALE  # λ beside ½‖x - b - zW‖²
-
-
-def decoder_of(latents, width, *, parallel=0.0, seed=0, free=False):
-    """Random atoms, the more alike the greater ``parallel``, and a bias."""
-    generator = torch.Generator().manual_seed(seed)
-    decoder = (FreeDecoder if free else LinearDecoder)(latents, width)
-    atoms = torch.randn(latents, width, generator=generator)
-    atoms += parallel * torch.randn(width, generator=generator)
-    with torch.no_grad():
-        decoder.W_dec.copy_(2 * atoms if free else nn.functional.normalize(atoms, dim=-1))
-        decoder.b_dec.copy_(torch.randn(width, generator=generator))
-    return decoder
 
 
 def rows_for(decoder, rows=ROWS, seed=1):
@@ -82,9 +66,7 @@ def fista(decoder, prior=None, *, cls=FISTAPosterior, iterations=2000, noise=Non
 
 def pair_of(decoder, prior=None, *, noise=NOISE, cls=FISTAPosterior, iterations=30, **settings):
     prior = ExponentialPrior(decoder.latents, scale=SCALE) if prior is None else prior
-    model = SparseAutoencoder(decoder, prior, noise=noise)
-    guide = cls(decoder, prior, model.noise, iterations=iterations, **settings)
-    return Autoencoder(model, AmortizedGuide(guide))
+    return iterative_pair(cls, decoder, prior, noise=noise, iterations=iterations, **settings)
 
 
 # The code itself.
@@ -110,14 +92,18 @@ def optimum(atoms, target, signs):
     return found[0]
 
 
-@pytest.mark.parametrize("free", [False, True], ids=["unit", "any length"])
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"parallel": 1.5}, {"free": True}],
+    ids=["unit", "coherent", "any length"],
+)
 @pytest.mark.parametrize(
     ("prior", "signs"),
     [(ExponentialPrior, (0, 1)), (LaplacePrior, (-1, 0, 1))],
     ids=["exponential", "Laplace"],
 )
-def test_equals_the_best_of_all_supports(prior, signs, free):
-    decoder = decoder_of(5, 4, free=free)
+def test_equals_the_best_of_all_supports(prior, signs, shape):
+    decoder = dictionary(5, 4, **shape)
     x = rows_for(decoder)
     found = fista(decoder, prior(5, scale=SCALE), iterations=20_000)(x)["z"].mean
     targets, atoms = (x - decoder.b_dec).detach().numpy(), decoder.W_dec.detach().numpy()
@@ -133,7 +119,7 @@ def objective(decoder, x, z):
 
 def test_the_bound_of_the_theorem_at_every_iteration_which_plain_steps_break():
     """Beck & Teboulle's theorem 4.4; without momentum the same steps only earn a 1/t."""
-    decoder = decoder_of(10, 8, parallel=1.0)
+    decoder = dictionary(10, 8, parallel=1.0)
     with torch.no_grad():
         x = decoder(10 * torch.rand(6, 10, generator=torch.Generator().manual_seed(1)))
         best = fista(decoder, iterations=20_000)(x)["z"].mean
@@ -151,7 +137,7 @@ def test_the_bound_of_the_theorem_at_every_iteration_which_plain_steps_break():
 
 def test_the_first_iterates_are_those_of_the_paper():
     """Equations 4.1 to 4.3, in numpy: y₁ = x₀, t₁ = 1; any momentum near it converges, too."""
-    decoder = decoder_of(6, 4)
+    decoder = dictionary(6, 4)
     x, atoms = rows_for(decoder), decoder.W_dec.detach().numpy()
     target = (x - decoder.b_dec).detach().numpy()
     length = greatest_eigenvalue(decoder.W_dec).item()
@@ -170,7 +156,7 @@ def test_the_first_iterates_are_those_of_the_paper():
 @pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
 def test_the_bound_on_the_eigenvalue_is_above_it_and_tight(latents, width, parallel, size):
     """Whatever the units: powers of the Gram matrix would leave float64 otherwise."""
-    atoms = size * decoder_of(latents, width, parallel=parallel).W_dec
+    atoms = size * dictionary(latents, width, parallel=parallel).W_dec
     exact = torch.linalg.svdvals(atoms.detach())[0] ** 2
     found = greatest_eigenvalue(atoms)
     assert not found.requires_grad
@@ -184,8 +170,8 @@ def test_the_bound_on_the_eigenvalue_is_attained_by_orthonormal_atoms():
 
 
 def test_rows_are_apart_and_shapes_are_those_of_the_input():
-    decoder = decoder_of(6, 4)
-    x, guide = rows_for(decoder, 10), fista(decoder_of(6, 4), iterations=50)
+    decoder = dictionary(6, 4)
+    x, guide = rows_for(decoder, 10), fista(dictionary(6, 4), iterations=50)
     whole = guide(x)["z"]
     assert whole.batch_shape == (10,)
     assert whole.event_shape == (6,)
@@ -201,7 +187,7 @@ def test_rows_are_apart_and_shapes_are_those_of_the_input():
 
 def test_a_strong_penalty_leaves_nothing_and_the_next_weaker_one_something():
     """z = 0 is optimal exactly while λ is at least the greatest pull."""
-    decoder = decoder_of(6, 4)
+    decoder = dictionary(6, 4)
     x = rows_for(decoder, 1)
     greatest = ((x - decoder.b_dec) @ decoder.W_dec.mT).max().item()
     for factor, active in ((1.001, 0), (0.999, 1)):
@@ -212,7 +198,7 @@ def test_a_strong_penalty_leaves_nothing_and_the_next_weaker_one_something():
 @pytest.mark.float32
 @pytest.mark.parametrize("parallel", [0.0, 1.0])
 def test_single_precision(parallel):
-    decoder = decoder_of(12, 8, parallel=parallel)
+    decoder = dictionary(12, 8, parallel=parallel)
     x = rows_for(decoder)
     single = fista(decoder, iterations=300)(x)["z"].mean
     double = fista(decoder.double(), iterations=300)  # float32 priors and noises promote
@@ -223,20 +209,8 @@ def test_single_precision(parallel):
 # As an autoencoder.
 
 
-class Given(nn.Module):
-    """A guide of codes that are given."""
-
-    def __init__(self, z):
-        super().__init__()
-        self.z = z
-
-    def forward(self, x):
-        with pyro.plate("rows", len(x), dim=-1):
-            return {"z": pyro.sample("z", dist.Delta(self.z, event_dim=1))}
-
-
 def test_no_other_code_has_a_greater_elbo():
-    decoder = decoder_of(6, 4)
+    decoder = dictionary(6, 4)
     x, pair = rows_for(decoder), pair_of(decoder, iterations=5000)
     best = pair.guide.posterior(x)["z"].mean
     least = ClosedFormELBO().site_terms(pair.model, pair.guide, x)
@@ -246,14 +220,15 @@ def test_no_other_code_has_a_greater_elbo():
     for size in (1e-3, 0.1, 1.0):
         for _ in range(50):
             other = (best + size * torch.randn_like(best)).clamp(min=0)
-            terms = ClosedFormELBO().site_terms(pair.model, Given(other), x)
+            guide = given(z=dist.Delta(other, event_dim=1))
+            terms = ClosedFormELBO().site_terms(pair.model, guide, x)
             assert (terms["x"] + terms["z"] >= least - 1e-9).all()
 
 
 @pytest.mark.parametrize("elbo", [ClosedFormELBO, ExpectedELBO, Trace_ELBO, TraceMeanField_ELBO])
 def test_gradients_are_those_at_a_fixed_code(elbo):
     """Of dictionary, bias, the prior's scale and the noise; by hand."""
-    decoder = decoder_of(6, 4)
+    decoder = dictionary(6, 4)
     prior = LaplacePrior(6, scale=SCALE, learnable=True)
     x, pair = rows_for(decoder), pair_of(decoder, prior, noise=LearnedNoise(NOISE, floor=0.1))
     leaves = leaves_of(pair)
@@ -276,7 +251,7 @@ def test_gradients_are_those_at_a_fixed_code(elbo):
 
 def test_the_unrolled_gradient_in_everything_but_the_atoms():
     """Bias, noise, the prior's scale and the activation: central differences."""
-    decoder = decoder_of(5, 4)
+    decoder = dictionary(5, 4)
     noise, prior = LearnedNoise(NOISE, floor=0.1), LaplacePrior(5, scale=SCALE, learnable=True)
     unrolled = fista(decoder, prior, cls=UnrolledFISTAPosterior, noise=noise, iterations=7)
     x, weight = rows_for(decoder, 3).requires_grad_(), torch.randn(3, 5)
@@ -294,8 +269,37 @@ def test_the_unrolled_gradient_in_everything_but_the_atoms():
             assert (sides[0] - sides[1]) / (2 * step) == pytest.approx(expected, abs=1e-7)
 
 
+def test_the_unrolled_gradient_in_the_atoms():
+    """Central differences of the iterations by hand: the step length is a constant of it."""
+    decoder = dictionary(5, 3)
+    x, count = rows_for(decoder, 3), 4
+    unrolled = fista(decoder, cls=UnrolledFISTAPosterior, iterations=count)
+    length, bias = greatest_eigenvalue(decoder.W_dec), decoder.b_dec.detach()
+
+    def total(atoms):
+        z = ahead = x.new_zeros(3, 5)
+        momentum = 1.0
+        for _ in range(count):
+            pull = (x - bias - ahead @ atoms) @ atoms.mT
+            new = (ahead + (pull - PENALTY) / length).clamp(min=0)
+            after = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+            ahead, z, momentum = new + (momentum - 1) / after * (new - z), new, after
+        return z.square().sum().item()
+
+    (found,) = torch.autograd.grad(unrolled(x)["z"].mean.square().sum(), decoder.W_dec)
+    atoms, step = decoder.W_dec.detach().clone(), 1e-6
+    flat = atoms.view(-1)
+    for at, slope in enumerate(found.flatten().tolist()):
+        sides = []
+        for sign in (1, -2, 1):
+            flat[at] += sign * step
+            sides.append(total(atoms))
+        assert (sides[0] - sides[1]) / (2 * step) == pytest.approx(slope, abs=1e-6)
+    assert found.abs().max() > 1e-2
+
+
 def test_both_find_the_same_and_only_one_remembers_how():
-    decoder = decoder_of(6, 4)
+    decoder = dictionary(6, 4)
     x = rows_for(decoder)
     plain, unrolled = (
         fista(decoder, cls=cls, iterations=9)(x)["z"].mean
@@ -304,6 +308,24 @@ def test_both_find_the_same_and_only_one_remembers_how():
     assert torch.equal(plain, unrolled)
     assert unrolled.requires_grad
     assert not plain.requires_grad
+
+
+def test_relaxed_amplitudes_are_non_negative_least_squares_on_the_support():
+    """Of the three greatest; where one of them then drops out, the others are without it."""
+    decoder = dictionary(10, 6)
+    x = rows_for(decoder, 20)
+    code = fista(decoder, iterations=5_000)(x)["z"].mean
+    relaxed = fista(decoder, cls=RelaxedFISTAPosterior, k=3, iterations=5_000)(x)["z"].mean
+    atoms, targets = decoder.W_dec.detach().numpy(), (x - decoder.b_dec).detach().numpy()
+    sizes = set()
+    for row, first, found in zip(targets, code, relaxed, strict=True):
+        support = [k for k in first.topk(3).indices.tolist() if first[k] > 0]
+        expected = np.zeros(10)
+        expected[support] = nnls(atoms[support].T, row)[0]
+        assert found.numpy() == pytest.approx(expected, abs=1e-6)
+        sizes.add((len(support), np.count_nonzero(expected)))
+    assert (3, 3) in sizes
+    assert len(sizes) > 1
 
 
 KINDS = {
@@ -315,7 +337,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_is_an_ordinary_program(kind):
-    decoder = decoder_of(6, 4)
+    decoder = dictionary(6, 4)
     x, pair = rows_for(decoder), KINDS[kind](decoder, ExponentialPrior(6, scale=SCALE))
     expected = ClosedFormELBO().loss(pair.model, pair.guide, x)
     for elbo in (ExpectedELBO(), TraceMeanField_ELBO(), Trace_ELBO()):
@@ -329,7 +351,7 @@ def test_is_an_ordinary_program(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saves_and_loads(kind, tmp_path):
-    decoder = decoder_of(6, 4)
+    decoder = dictionary(6, 4)
     pair = KINDS[kind](decoder, AnnealedExponentialPrior(6, start=4.0, end=1.0, length=10))
     assert_saved_is_loaded(pair, rows_for(decoder), tmp_path / "sae")
     loaded = load(tmp_path / "sae")
@@ -341,7 +363,7 @@ def test_saves_and_loads(kind, tmp_path):
 
 
 def test_an_annealed_penalty_is_that_of_the_moment():
-    decoder = decoder_of(6, 4)
+    decoder = dictionary(6, 4)
     x, prior = rows_for(decoder), AnnealedExponentialPrior(6, start=40.0, end=2.0, length=3)
     guide, counts = fista(decoder, prior), []
     for t in range(5):
@@ -368,12 +390,12 @@ def test_an_annealed_penalty_is_that_of_the_moment():
 )
 def test_priors_without_a_proximal_step(prior):
     with pytest.raises(ConfigError) as caught:
-        fista(decoder_of(4, 3), prior)(torch.zeros(2, 3))
+        fista(dictionary(4, 3), prior)(torch.zeros(2, 3))
     assert caught.value.code == "fista.prior"
 
 
 def test_settings_that_cannot_be():
-    decoder = decoder_of(4, 3)
+    decoder = dictionary(4, 3)
     for iterations in (0, -1, True):
         with pytest.raises(ConfigError) as caught:
             fista(decoder, iterations=iterations)
@@ -390,5 +412,5 @@ def test_settings_that_cannot_be():
 @pytest.mark.parametrize("kind", KINDS)
 def test_refuses_replicas(kind):
     with pytest.raises(ConfigError) as caught:
-        stack([KINDS[kind](decoder_of(4, 3)) for _ in range(2)])
+        stack([KINDS[kind](dictionary(4, 3)) for _ in range(2)])
     assert caught.value.code == "replicas.single"

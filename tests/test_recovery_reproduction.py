@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from iterative_pairs import slab_pair
 from torch import Generator
 from tqdm import tqdm
 
-from priors import BernoulliPrior, SpikeSlabPrior, TruncatedNormalPrior
 from toys.copula import CopulaCase, LatentCorrelation
 from toys.correlation import Independent
 from toys.directions import OrthonormalDirections
@@ -41,31 +41,11 @@ from toys.reproduce.recovery_truth import Directions, Subspaces
 from toys.synth import DATA_A
 from toys.synth_subspaces import SubspaceCase
 from vsae import (
-    Autoencoder,
-    FixedNoise,
-    LinearDecoder,
-    MeanFieldPosterior,
-    SparseAutoencoder,
     metrics,
 )
-from vsae.guides import AmortizedGuide
 from vsae.normalizers import AffineNormalizer
 
 PARENTS = torch.tensor([-1, -1, 0, 0, 2, -1])
-
-
-def slab_pair(atoms, *, rate=0.05, loc=1.0, scale=0.25, noise=0.05, normalizer=None):
-    """Spike and slab over given atoms."""
-    decoder = LinearDecoder(*atoms.shape)
-    gates, slab = (
-        BernoulliPrior(len(atoms), rate=rate),
-        TruncatedNormalPrior(len(atoms), loc=loc, scale=scale),
-    )
-    prior, sigma = SpikeSlabPrior(gates, slab), FixedNoise(noise)
-    with torch.no_grad():
-        decoder.W_dec.copy_(torch.nn.functional.normalize(atoms, dim=-1))
-    guide = AmortizedGuide(MeanFieldPosterior(decoder, prior, sigma))
-    return Autoencoder(SparseAutoencoder(decoder, prior, noise=sigma), guide, normalizer)
 
 
 class Normal(AffineNormalizer):

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from iterative_pairs import slab_pair
 from scipy.integrate import quad
 from scipy.optimize import nnls
 from scipy.stats import norm
-from test_recovery_reproduction import Normal, slab_pair
+from test_recovery_reproduction import Normal
 from torch import Generator
 
 from priors import ExponentialPrior

@@ -9,6 +9,7 @@ import pyro
 import pytest
 import scipy.stats
 import torch
+from iterative_pairs import iterative_pair
 from program_checks import leaves_of
 from pyro import distributions as dist
 from pyro.infer import SVI, Trace_ELBO
@@ -67,16 +68,14 @@ def code_of(make, *args, **settings):
     return caught.value.code
 
 
-def slab_prior(latents=K, gates=None):
-    gates = BernoulliPrior(latents, rate=0.3) if gates is None else gates
-    return SpikeSlabPrior(gates, TruncatedNormalPrior(latents, loc=1.0, scale=0.2))
+def slab_prior(gates=None):
+    gates = BernoulliPrior(K, rate=0.3) if gates is None else gates
+    return SpikeSlabPrior(gates, TruncatedNormalPrior(K, loc=1.0, scale=0.2))
 
 
-def pair_of(prior, noise=NOISE, **settings):
+def pair_of(prior, noise=NOISE):
     decoder = LinearDecoder(prior.dim, D)
-    model = SparseAutoencoder(decoder, prior, noise=noise, **settings)
-    guide = MeanFieldPosterior(decoder, prior, model.noise, iterations=6)
-    return Autoencoder(model, AmortizedGuide(guide))
+    return iterative_pair(MeanFieldPosterior, decoder, prior, noise=noise, iterations=6)
 
 
 def activations(rows=ROWS, seed=1):
@@ -445,8 +444,7 @@ def test_what_is_annealed_moves_once_an_update(through):
     decoder, length = LinearDecoder(K, D), 4
     penalty = AnnealedExponentialPrior(K, start=8.0, end=0.5, length=length)
     noise = AnnealedNoise(2.0, 0.1, length=length)
-    model = SparseAutoencoder(decoder, penalty, noise=noise)
-    first = Autoencoder(model, AmortizedGuide(FISTAPosterior(decoder, penalty, noise)))
+    first = iterative_pair(FISTAPosterior, decoder, penalty, noise=noise)
     floor = AnnealedNoise(0.5, 3.0, length=length)
     second, x = pair_of(slab_prior(), RowNoise(floor)), activations()
     for pair in (first, second):

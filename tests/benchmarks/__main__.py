@@ -13,6 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from hierarchical_rows import features_row, hierarchy_row, terms_row, tree_peak_row
+from iterative_rows import distilled_row, iteration_row
 from kl_rows import block_row, dense_row, graph_row
 from knn_rows import knn_row
 from report import markdown
@@ -39,6 +40,8 @@ ROWS = {
     "features": features_row,
     "terms": terms_row,
     "tree-peak": tree_peak_row,
+    "iteration": iteration_row,
+    "distilled": distilled_row,
 }
 
 

@@ -30,6 +30,7 @@ def main(argv: list[str]) -> int:
 
     from vsae import load
     from vsae.activations import read_activations
+    from vsae.commands.numbers import shown
 
     autoencoder = load(options.folder)
     data = read_activations(options.data).to(autoencoder.W_dec.dtype)
@@ -37,28 +38,32 @@ def main(argv: list[str]) -> int:
     if options.json:
         print(json.dumps({"ok": True, "folder": str(options.folder), "metrics": found}))
     else:
-        print("\n".join(f"{name:>20}  {value:.4g}" for name, value in found.items()))
+        print("\n".join(f"{name:>20}  {shown(value)}" for name, value in found.items()))
     return 0
 
 
-def measure(autoencoder, data, *, threshold: float = 0.0) -> dict[str, float]:
+def measure(autoencoder, data, *, threshold: float = 0.0, name: str = "rows") -> dict[str, float]:
     """Metrics of the posterior-mean code over all rows, and the ELBO (nats/row, raw units).
 
     Batch by batch, and codes in slots stay in slots: codes of all rows at once need not fit. The
-    ELBO takes one noise draw per row, from a fixed seed.
+    ELBO takes one noise draw per row, from a fixed seed. After a second a bar on stderr says how
+    far it is, under ``name``.
     """
     import torch
+    from tqdm.auto import tqdm
 
     from vsae import metrics, noise_from
 
     squared = elbo = 0.0
     fired = torch.zeros(len(autoencoder.W_dec), dtype=torch.int64, device=data.device)
-    with torch.no_grad(), noise_from([torch.Generator(data.device).manual_seed(0)]):
+    bar = tqdm(desc=f"measuring {name}", total=len(data), unit="row", delay=1.0, disable=None)
+    with torch.no_grad(), noise_from([torch.Generator(data.device).manual_seed(0)]), bar:
         for x in data.split(4096):
             code = autoencoder.code(x)
             squared += metrics.mse(x, autoencoder.decode(code)).item() * x.numel()
             fired += firings(code, threshold)
             elbo += autoencoder.elbo(x).item() * len(x)
+            bar.update(len(x))
     centre = data.mean(0, dtype=torch.float64).to(data.dtype)
     variance = metrics.mse(data, centre.expand_as(data)).item()
     return {

@@ -1,4 +1,4 @@
-"""Numbers as options: refused at the command line, not in the middle of a run."""
+"""Numbers as options: refused at the command line, not in the middle of a run; and as results."""
 
 import argparse
 import math
@@ -31,3 +31,13 @@ def share(text: str) -> float:
 def positive_ints(text: str) -> tuple[int, ...]:
     """Whole numbers above 0, separated by commas."""
     return tuple(positive_int(part) for part in text.split(","))
+
+
+def shown(value: int | float) -> str:
+    """Counts in full, measurements to four digits.
+
+    Example:
+        >>> shown(20_000), shown(0.123456)
+        ('20000', '0.1235')
+    """
+    return f"{value}" if isinstance(value, int) else f"{value:.4g}"
