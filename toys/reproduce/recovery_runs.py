@@ -9,6 +9,7 @@ from tqdm import tqdm
 from toys.reproduce import recovery_plan as plan
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job, fetch_all
+from toys.reproduce.recovery_modadd import modadd_jobs
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_stories import FIELD
 
@@ -67,6 +68,7 @@ def jobs(chosen: Settings, name: str, found: Mapping) -> list[Job]:
         "families": lambda: plan.families(chosen, found),
         "stories": lambda: plan.stories(chosen, found),
         "calibration": lambda: plan.calibrations(chosen),
+        "modadd": lambda: modadd_jobs(chosen.modadd, chosen.seeds),
     }[name]()
     return list(dict.fromkeys(made))
 

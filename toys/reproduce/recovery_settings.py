@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass, field, replace
 
 from toys.recovery_cases import CHOOSING, RECOVERY_CASES, REPORTING
+from toys.reproduce.recovery_modadd_settings import SMOKE, ModAddSettings
 from vsae.recipes.recovery import RecoveryRecipe
 
-PARTS = ("data-a", "families", "stories", "calibration")
+PARTS = ("data-a", "families", "stories", "calibration", "modadd")
 PILOT = ("copula-independent", "copula-blocks", "copula-pairs")
 SMALL = tuple(name for name, case in RECOVERY_CASES.items() if case.family != "data-a")
 
@@ -51,6 +52,7 @@ class Settings:
         slab_rows: Rows that a slab sees.
         slab_lr: Its learning rate.
         common: Values of L0 at which arms are compared on the stories.
+        modadd: Sizes of the part ``modadd``.
     """
 
     seeds: tuple[int, ...] = REPORTING
@@ -88,6 +90,7 @@ class Settings:
     slab_rows: int = 32_000
     slab_lr: float = 0.01
     common: tuple[float, ...] = (6.0, 12.0, 20.0)
+    modadd: ModAddSettings = field(default_factory=ModAddSettings)
 
     @property
     def small_recipe(self) -> RecoveryRecipe:
@@ -151,4 +154,5 @@ def _smoke() -> Settings:
         ks=(6, 12),
         noises=(0.15, 0.3),
         slab_rows=512,
+        modadd=SMOKE,
     )
