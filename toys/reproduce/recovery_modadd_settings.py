@@ -57,9 +57,9 @@ SMOKE = ModAddSettings(
     streams=(NUMBERS,),
     l1s=(1.5,),
     noises=(0.8,),
-    dense_steps=8,
-    long_steps=16,
-    field_steps=8,
-    coding_steps=4,
+    dense_steps=3,
+    long_steps=4,
+    field_steps=3,
+    coding_steps=2,
 )
 """A tiny run that only shows that everything works."""

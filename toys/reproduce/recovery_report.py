@@ -10,6 +10,9 @@ from toys.reproduce.recovery_bars import Bar, bars, bars_table
 from toys.reproduce.recovery_figures import draw_all
 from toys.reproduce.recovery_findings import findings
 from toys.reproduce.recovery_how import how
+from toys.reproduce.recovery_modadd_figure import draw_modadd
+from toys.reproduce.recovery_modadd_findings import modadd_findings
+from toys.reproduce.recovery_modadd_tables import modadd_tables
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import run_all
 from toys.reproduce.recovery_settings import PARTS, settings
@@ -49,13 +52,18 @@ def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[
     stable = stability(results) if "stories" in results.parts else []
     reached = [*bars(results), *story_bars(results, stable)]
     said = [*findings(results), *story_findings(results), *starts(results)]
+    said += modadd_findings(results)
     tables = all_tables(results, reached, stable)
     for stem, table in tables.items():
         table.write(out / "tables", stem)
     models_csv(results).write_csv(out / "tables", "models")
     text = markdown(results, tables, said, reached)
     (out / "recovery.md").write_text(text + "\n", encoding="utf-8")
-    pictures = [*draw_all(results, out / "figures"), *draw_stories(results, out / "figures")]
+    pictures = [
+        *draw_all(results, out / "figures"),
+        *draw_stories(results, out / "figures"),
+        *draw_modadd(results, out / "figures"),
+    ]
     result = {
         "reproduction": "recovery",
         "out": str(out),
@@ -92,6 +100,7 @@ def all_tables(
         tables["laws"] = laws_table(results)
     if "calibration" in results.parts:
         tables["calibration"] = calibration_table(results)
+    tables |= modadd_tables(results)
     tables["choices"] = choices_table(results)
     tables["cost"] = cost_table(results)
     return {stem: table for stem, table in tables.items() if table.rows}
@@ -130,5 +139,5 @@ def markdown(
 
 
 def _short(row: Mapping) -> str:
-    names = ("case", "layer", "arm", "strength", "seed", "failed")
+    names = ("case", "network", "stream", "layer", "arm", "strength", "seed", "failed")
     return ", ".join(f"{name} {row[name]}" for name in names if row.get(name) is not None)
