@@ -74,7 +74,7 @@ def test_planes_are_found_when_atoms_surround_them():
 
 @pytest.mark.parametrize(
     ("degrees", "all_round"),
-    [((0, 120, 240), True), ((0, 90), False), ((0, 90, 179), False), ((170, -170, 10), True)],
+    [((0, 120, 240), True), ((0, 90), False), ((0, 90, 179), False), ((150, -150, 10), True)],
 )
 def test_directions_surround_the_origin_if_no_gap_is_half_a_turn(degrees, all_round):
     angles = torch.tensor(degrees).double().deg2rad()
