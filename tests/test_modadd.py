@@ -117,11 +117,11 @@ def test_the_numbers_stream_is_both_embeddings():
 
 
 def test_planted_rings_are_found():
-    points, frame = planted([3, 5], [2.0, 1.0])
+    points, frame = planted([3, 5], [2.0, 1.5])
     rings = Rings.of(points)
     assert rings.frequencies.tolist() == [3, 5]
     expected = torch.zeros(5)
-    expected[[2, 4]] = torch.tensor([0.8, 0.2])
+    expected[[2, 4]] = torch.tensor([0.64, 0.36])
     torch.testing.assert_close(rings.shares, expected.double())
     assert rings.explained(points) == pytest.approx(1)
     for plane, own in ((0, frame[:2]), (1, frame[2:4])):
@@ -131,7 +131,7 @@ def test_planted_rings_are_found():
 
 
 def test_points_go_round_by_their_frequency():
-    points, _ = planted([3, 5], [2.0, 1.0], offset=0.0)
+    points, _ = planted([3, 5], [2.0, 1.5], offset=0.0)
     for plane, f in ((0, 3), (1, 5)):
         turn = Rings.of(points).angles(points)[:, plane].diff() * 11 / (2 * math.pi)
         assert {round(float(step)) % 11 for step in turn} in ({f}, {11 - f})
