@@ -97,13 +97,10 @@ def test_blocks_of_coupled_latents_are_found_and_others_are_not():
 
 
 def ring_codes(atoms, rows=4000):
-    """On each row one ring is off and the other turns evenly; tuning is that of atoms."""
-    generator = Generator().manual_seed(0)
-    turn = 2 * math.pi * torch.rand(rows, generator=generator).double()
-    on = torch.rand(rows, generator=generator) < 0.5
-    zero = torch.zeros(rows).double()
-    x = torch.stack([turn.cos(), turn.sin(), zero, zero, zero], 1)
-    x[on] = x[on].roll(2, 1)
+    """Both rings turn evenly and apart, always on, as those of a network; tuning is of atoms."""
+    turn = 2 * math.pi * torch.rand(rows, 2, generator=Generator().manual_seed(0)).double()
+    circles = torch.stack([turn.cos(), turn.sin()], -1).flatten(1)
+    x = torch.cat([circles, torch.zeros(rows, 1).double()], 1)
     return (x @ atoms.mT - 0.5).relu()
 
 

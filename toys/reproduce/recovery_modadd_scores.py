@@ -61,7 +61,10 @@ def blocks_of(weights: Float[Tensor, "K K"], count: int) -> Int[Tensor, " K"]:
 
 
 def block_score(rings: Rings, atoms: Float[Tensor, "K d"], codes: Tensor) -> float | None:
-    """ARI of clusters of co-firing and the plane that each atom is most in; nothing of one."""
+    """ARI of clusters of co-firing and the plane that each atom is most in; nothing of one.
+
+    For blocks that are on at once: of blocks that exclude each other all latents are tied.
+    """
     count = len(rings.frequencies)
     if count < 2 or len(atoms) <= count:
         return None
