@@ -476,13 +476,14 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys, monkeypatch, 
     report = (out / "recovery.md").read_text(encoding="utf-8")
     assert all(f"- {sentence}" in report for sentence in result["findings"])
     assert {"data_a", "levels", "structure", "families_f1", "stories", "stability", "laws",
-            "calibration", "choices", "cost", "bars"} <= set(result["tables"])  # fmt: skip
+            "calibration", "choices", "cost", "bars",
+            "modadd_planarity"} <= set(result["tables"])  # fmt: skip
     for stem, records in result["tables"].items():
         with (out / "tables" / f"{stem}.csv").open(newline="", encoding="utf-8") as file:
             assert len(list(csv.DictReader(file))) == len(records)
     names = {path.rsplit("/", 1)[-1].removesuffix(".png") for path in result["figures"]}
     assert names == {"features", "efficiency", "structure", "families", "calibration",
-                     "stories_ev", "stories_ce_recovered", "words"}  # fmt: skip
+                     "stories_ev", "stories_ce_recovered", "words", "modadd_planes"}  # fmt: skip
     for name in names:
         assert (out / "figures" / f"{name}.png").stat().st_size > 5_000
         assert json.loads((out / "figures" / f"{name}.json").read_text(encoding="utf-8"))

@@ -6,7 +6,8 @@ copulas, trees, noises, magnitudes and subspaces, fewer and more latents than fe
 ``stories``: every layer of a 260 000-parameter language model, explained variance and loss
 recovered at matched L0, stability across seeds, evidence of amplitude laws. ``calibration``:
 firing probabilities and credible intervals against the truth. ``words``: vectors of nouns, and
-the concepts of WordNet as the truth about them. Every job leaves its result in the
+the concepts of WordNet as the truth about them. ``modadd``: transformers that add modulo 59, whose
+Fourier planes are true blocks and rings. Every job leaves its result in the
 folder's ``jobs``, by its settings: a run that was interrupted, or is repeated with other parts or
 more seeds, computes only what is not there. Bars and what counts as better are rules stated
 before the numbers.
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--part",
         action="append",
-        choices=("data-a", "families", "stories", "calibration", "words"),
+        choices=("data-a", "families", "stories", "calibration", "words", "modadd"),
         help="a part to run; may be given several times (default: all)",
     )
     options = parser.parse_args(argv)

@@ -10,6 +10,9 @@ from toys.reproduce.recovery_bars import Bar, bars, bars_table
 from toys.reproduce.recovery_figures import draw_all
 from toys.reproduce.recovery_findings import findings
 from toys.reproduce.recovery_how import how
+from toys.reproduce.recovery_modadd_figure import draw_modadd
+from toys.reproduce.recovery_modadd_findings import modadd_findings
+from toys.reproduce.recovery_modadd_tables import modadd_tables
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import run_all
 from toys.reproduce.recovery_settings import PARTS, settings
@@ -56,6 +59,7 @@ def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[
     said = [*findings(results), *story_findings(results), *starts(results)]
     again = word_stability(results)
     said += word_findings(results, again)
+    said += modadd_findings(results)
     tables = all_tables(results, reached, stable) | word_tables(results, again)
     for stem, table in tables.items():
         table.write(out / "tables", stem)
@@ -64,6 +68,7 @@ def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[
     (out / "recovery.md").write_text(text + "\n", encoding="utf-8")
     pictures = [*draw_all(results, out / "figures"), *draw_stories(results, out / "figures")]
     pictures += draw_words(results, out / "figures")
+    pictures += draw_modadd(results, out / "figures")
     result = {
         "reproduction": "recovery",
         "out": str(out),
@@ -101,6 +106,7 @@ def all_tables(
         tables["laws"] = laws_table(results)
     if "calibration" in results.parts:
         tables["calibration"] = calibration_table(results)
+    tables |= modadd_tables(results)
     tables["choices"] = choices_table(results)
     tables["cost"] = cost_table(results)
     return {stem: table for stem, table in tables.items() if table.rows}
@@ -140,5 +146,5 @@ def markdown(
 
 
 def _short(row: Mapping) -> str:
-    names = ("case", "layer", "arm", "strength", "seed", "failed")
+    names = ("case", "network", "stream", "layer", "arm", "strength", "seed", "failed")
     return ", ".join(f"{name} {row[name]}" for name in names if row.get(name) is not None)

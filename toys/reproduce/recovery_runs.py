@@ -10,6 +10,7 @@ from toys.reproduce import recovery_plan as plan
 from toys.reproduce import recovery_story_plan as story_plan
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job, fetch_all
+from toys.reproduce.recovery_modadd import modadd_jobs
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_stories import FIELD
 from toys.reproduce.recovery_words_arms import WORD_ARMS
@@ -95,6 +96,7 @@ PLANS = {
         choose=best_word_rates,
         anything=dict.fromkeys(WORD_ARMS, 1.0),
     ),
+    "modadd": Plan(jobs=lambda chosen, _: modadd_jobs(chosen.modadd, chosen.seeds)),
 }
 """By part."""
 

@@ -3,11 +3,12 @@
 from dataclasses import asdict, dataclass, field, replace
 
 from toys.recovery_cases import CHOOSING, RECOVERY_CASES, REPORTING
+from toys.reproduce.recovery_modadd_settings import SMOKE, ModAddSettings
 from toys.reproduce.recovery_words_settings import WordSettings, word_smoke
 from vsae.recipes.recovery import RecoveryRecipe
 from vsae.recipes.sparse_coding import SparseCodingRecipe
 
-PARTS = ("data-a", "families", "stories", "calibration", "words")
+PARTS = ("data-a", "families", "stories", "calibration", "words", "modadd")
 PILOT = ("copula-independent", "copula-blocks", "copula-pairs")
 SMALL = tuple(name for name, case in RECOVERY_CASES.items() if case.family != "data-a")
 
@@ -60,6 +61,7 @@ class Settings:
         slab_lr: Its learning rate.
         common: Values of L0 at which arms are compared on the stories.
         words: All of the nouns.
+        modadd: Sizes of the part ``modadd``.
     """
 
     seeds: tuple[int, ...] = REPORTING
@@ -104,6 +106,7 @@ class Settings:
     slab_lr: float = 0.01
     common: tuple[float, ...] = (6.0, 12.0, 20.0)
     words: WordSettings = field(default_factory=WordSettings)
+    modadd: ModAddSettings = field(default_factory=ModAddSettings)
 
     @property
     def small_recipe(self) -> RecoveryRecipe:
@@ -182,4 +185,5 @@ def _smoke() -> Settings:
         noises=(0.3,),
         slab_rows=512,
         words=word_smoke(),
+        modadd=SMOKE,
     )

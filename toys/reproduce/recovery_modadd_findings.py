@@ -1,0 +1,134 @@
+"""What the numbers of ``modadd`` say, by rules that were written before them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from toys.reproduce.flat_matched import Outcome, outcome, over_seeds
+from toys.reproduce.recovery_modadd import CHANCE
+from toys.reproduce.recovery_modadd_arms import FOUND, TRUE
+from toys.reproduce.recovery_modadd_tables import Column, Found, Line, gaps, lines, values
+from toys.reproduce.recovery_results import Results
+from toys.reproduce.tables import Interval, number
+
+BASE = Line(CHANCE, "random data points", None)
+PAIRS = {"rings": "rings-shuffled", "blocks": "blocks-shuffled"}
+SAME = 0.05  # relative difference up to which two L0 count as equal
+
+
+def modadd_findings(results: Results) -> list[str]:
+    """Sentences, each with its numbers; nothing of a part that was not run."""
+    found = lines(results)
+    if not found:
+        return []
+    said = [*above_chance(found), *components(found)]
+    said += [*structure(found, FOUND), *structure(found, TRUE), *preferred(found)]
+    steps = results.settings.modadd.long_steps
+    longer = lines(results, longer=True)
+    return [*said, *(f"After {steps} updates: {text}" for text in structure(longer, FOUND))]
+
+
+def above_chance(found: Found) -> Iterator[str]:
+    """Every arm from its own start against random data points."""
+    for line in own_lines(found):
+        said = sort_out(found, line, BASE, "planarity")
+        whole = [
+            v for by_line in found.values() for v in values(by_line.get(line, []), "planes_found")
+        ]
+        if whole:
+            yield (
+                f"modadd, {line.label}, planarity against random data points: {told(said)}; planes "
+                f"found, the most of any stream and seed: {number(max(whole))}."
+            )
+
+
+def own_lines(found: Found) -> list[Line]:
+    """Lines of trained models that were not told the truth by their start."""
+    known = dict.fromkeys(line for by_line in found.values() for line in by_line)
+    return [line for line in known if line.arm != CHANCE and line.start != TRUE]
+
+
+def components(found: Found) -> Iterator[str]:
+    """How many planes principal components are in."""
+    cells = []
+    for column, by_line in found.items():
+        line = next((o for o in by_line if o.start.startswith("principal")), None)
+        if line is not None:
+            shares = values(by_line[line], "planes_found")
+            cells.append(f"{named(column)} {number(shares[0])}")
+    if cells:
+        yield f"modadd, planes found by principal components: {'; '.join(cells)}."
+
+
+def structure(found: Found, start: str) -> Iterator[str]:
+    """True structure against the same structure of other latents."""
+    for arm, control in PAIRS.items():
+        for line in [o for o in known_lines(found) if o.arm == arm and o.start == start]:
+            other = Line(control, start, line.strength)
+            for metric in ("planarity", "blocks"):
+                said = sort_out(found, line, other, metric)
+                if said:
+                    yield (
+                        f"modadd, {line.label}, from {start}, against shuffled, {metric}: "
+                        f"{told(said)}; L0 {alike(found, line, other)}."
+                    )
+
+
+def known_lines(found: Found) -> list[Line]:
+    """All of them, each once."""
+    return list(dict.fromkeys(line for by_line in found.values() for line in by_line))
+
+
+def preferred(found: Found) -> Iterator[str]:
+    """Whether the objective is higher at what training makes of the truth."""
+    for line in [o for o in known_lines(found) if o.start == TRUE]:
+        other = Line(line.arm, FOUND, line.strength)
+        said = sort_out(found, line, other, "elbo")
+        stays = [v for by_line in found.values() for v in values(by_line.get(line, []), "in_plane")]
+        if said and stays:
+            yield (
+                f"modadd, {line.label}, started at the true rings: "
+                f"{over_seeds(stays).mean:.2f} of latents still inside a plane; ELBO against that "
+                f"from the ℓ1 run: {told(said)}."
+            )
+
+
+def sort_out(found: Found, one: Line, other: Line, metric: str) -> dict[Column, Interval]:
+    """By stream the interval of the difference."""
+    said = {}
+    for column, by_line in found.items():
+        gains = gaps(by_line.get(one, []), by_line.get(other, []), metric)
+        if gains:
+            said[column] = over_seeds(gains)
+    return said
+
+
+def told(said: Mapping[Column, Interval]) -> str:
+    """On how many streams better and worse, and the mean difference."""
+    ends = [outcome(gain) for gain in said.values()]
+    better, worse = (ends.count(end) for end in (Outcome.BETTER, Outcome.WORSE))
+    average = sum(gain.mean for gain in said.values()) / len(said)
+    least = min(said, key=lambda column: said[column].mean)
+    return (
+        f"better on {better}, worse on {worse} of {len(said)} streams, mean {number(average)}, "
+        f"least {number(said[least].mean)} ({named(least)})"
+    )
+
+
+def alike(found: Found, one: Line, other: Line) -> str:
+    """On how many streams two lines have the same L0."""
+    pairs = [
+        [mean(by_line[line]) for line in (one, other)]
+        for by_line in found.values()
+        if one in by_line and other in by_line
+    ]
+    same = sum(abs(a - b) <= SAME * b for a, b in pairs)
+    return f"within {100 * SAME:g} % on {same} of {len(pairs)}"
+
+
+def mean(models: Sequence[Mapping]) -> float:
+    """Of L0."""
+    return over_seeds(values(models, "l0")).mean
+
+
+def named(column: Column) -> str:
+    """A stream as people read it."""
+    return ", ".join(column)
