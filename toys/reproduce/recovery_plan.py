@@ -8,6 +8,7 @@ from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job
 from toys.reproduce.recovery_data import Draw
 from toys.reproduce.recovery_laws import LAWS, Slab
+from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_stories import (
     DATA,
@@ -92,7 +93,8 @@ def best(rows: Sequence[Mapping]) -> dict[str, tuple[float | None, float]]:
         sums[candidate] = sums.get(candidate, 0.0) + value
     found = {arm: max(sums, key=lambda c: sums[c]) for arm, sums in total.items()}
     return {
-        arm: (strength if ARMS[arm].chosen else None, lr) for arm, (strength, lr) in found.items()
+        arm: (strength if FIELD_ARMS[arm].chosen else None, lr)
+        for arm, (strength, lr) in found.items()
     }
 
 

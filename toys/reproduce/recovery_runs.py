@@ -7,8 +7,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from toys.reproduce import recovery_plan as plan
-from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job, fetch_all
+from toys.reproduce.recovery_saelens import FIELD_ARMS
+from toys.reproduce.recovery_saelens_plan import saelens_jobs, saelens_searches
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_stories import FIELD
 
@@ -52,7 +53,8 @@ def searches(chosen: Settings, name: str) -> list[Job]:
     if name == "stories":
         return list(plan.story_searches(chosen))
     group = plan.groups(chosen).get(name)
-    return [] if group is None else list(plan.searches(group, chosen))
+    own = [] if group is None else list(plan.searches(group, chosen))
+    return [*own, *saelens_searches(chosen)] if name == "data-a" else own
 
 
 def choose(name: str, searched: Sequence[Mapping]) -> dict:
@@ -63,7 +65,7 @@ def choose(name: str, searched: Sequence[Mapping]) -> dict:
 def jobs(chosen: Settings, name: str, found: Mapping) -> list[Job]:
     """Of a part, each once."""
     made = {
-        "data-a": lambda: plan.data_a(chosen, found),
+        "data-a": lambda: [*plan.data_a(chosen, found), *saelens_jobs(chosen, found)],
         "families": lambda: plan.families(chosen, found),
         "stories": lambda: plan.stories(chosen, found),
         "calibration": lambda: plan.calibrations(chosen),
@@ -74,6 +76,8 @@ def jobs(chosen: Settings, name: str, found: Mapping) -> list[Job]:
 def count(chosen: Settings, name: str) -> int:
     """How many jobs a part has, whatever is chosen."""
     any_rate = dict.fromkeys(FIELD, 1.0)
-    any_choice = {n: (arm.strengths[0] if arm.chosen else None, 1.0) for n, arm in ARMS.items()}
+    any_choice = {
+        n: (arm.strengths[0] if arm.chosen else None, 1.0) for n, arm in FIELD_ARMS.items()
+    }
     found = any_rate if name == "stories" else any_choice
     return len(searches(chosen, name)) + len(jobs(chosen, name, found))

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 
 from toys.recovery_cases import CHOOSING, RECOVERY_CASES, REPORTING
+from toys.reproduce.recovery_saelens_data import installed
 from vsae.recipes.recovery import RecoveryRecipe
 
 PARTS = ("data-a", "families", "stories", "calibration")
@@ -51,6 +52,7 @@ class Settings:
         slab_rows: Rows that a slab sees.
         slab_lr: Its learning rate.
         common: Values of L0 at which arms are compared on the stories.
+        saelens: The version of SAELens whose arms run on Data A, ``None`` for none.
     """
 
     seeds: tuple[int, ...] = REPORTING
@@ -88,6 +90,7 @@ class Settings:
     slab_rows: int = 32_000
     slab_lr: float = 0.01
     common: tuple[float, ...] = (6.0, 12.0, 20.0)
+    saelens: str | None = None
 
     @property
     def small_recipe(self) -> RecoveryRecipe:
@@ -115,7 +118,7 @@ def settings(*, smoke: bool, seeds: int | None) -> Settings:
     chosen = _smoke() if smoke else Settings()
     if seeds:
         chosen = replace(chosen, seeds=tuple(range(1, 1 + seeds)), story_seeds=max(2, seeds))
-    return chosen
+    return replace(chosen, saelens=installed())
 
 
 def _smoke() -> Settings:

@@ -7,6 +7,7 @@ from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_calibration import LEVELS
 from toys.reproduce.recovery_results import Results, differences, label, mean
+from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_structure import STRUCTURES
 from toys.reproduce.recovery_synthetic import SLAB
 from toys.reproduce.tables import Cell, Table
@@ -150,8 +151,8 @@ def choices_table(results: Results) -> Table:
         for arm, found in part.chosen.items():
             own = [row for row in part.searched if row["arm"] == arm]
             strength, lr = found if isinstance(found, tuple) else (None, found)
-            line: dict[str, Cell] = {"part": name, "arm": ARMS[arm].label}
-            line |= {"knob": "k" if name == "stories" else ARMS[arm].knob}
+            line: dict[str, Cell] = {"part": name, "arm": FIELD_ARMS[arm].label}
+            line |= {"knob": "k" if name == "stories" else FIELD_ARMS[arm].knob}
             line |= {"chosen strength": strength, "chosen lr": lr}
             lines.append(line | {"models tried": len(own)})
     return Table("Settings of the field's arms, chosen on the choosing seed", lines)
