@@ -56,7 +56,8 @@ def test_a_converted_sae_has_the_codes_that_theirs_has_at_inference(arm, tmp_pat
     pair, theirs = trained(arm, problem, tmp_path)
     with torch.no_grad():
         codes, restored = theirs.encode(problem.test), theirs(problem.test)
-        norms = theirs.W_dec.norm(dim=-1)
+        rescaled = getattr(theirs.cfg, "rescale_acts_by_decoder_norm", False)
+        norms = 1.0 if rescaled else theirs.W_dec.norm(dim=-1)  # codes of unit atoms already
         ours = pair.encode(problem.test)
     torch.testing.assert_close(ours, codes * norms, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(pair(problem.test), restored, rtol=1e-4, atol=1e-4)

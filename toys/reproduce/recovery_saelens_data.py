@@ -87,8 +87,8 @@ class SAELensCase(SynthCase):
         )
         return SAELensToy(
             law=law,
-            dictionary=source.feature_dict.feature_vectors.to(dtype),
-            bias=source.feature_dict.bias.to(dtype),
+            dictionary=source.feature_dict.feature_vectors.detach().to(dtype),
+            bias=source.feature_dict.bias.detach().to(dtype),
             noise=0.0,
             requested=self.rates.of(self.features),
             source=source,
