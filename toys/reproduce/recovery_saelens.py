@@ -149,11 +149,12 @@ def converted(sae: SAE, threshold: Tensor | None) -> Autoencoder:
         threshold: As :class:`Peer` has it; ``None`` for k per row.
     """
     (d_model, latents), norms = sae.W_enc.shape, sae.W_dec.norm(dim=-1)
-    if threshold is None:
-        pair = topk_autoencoder(d_model, latents, k=int(sae.cfg.k))
-    else:
-        pair = jumprelu_autoencoder(d_model, latents, l0=1.0, width=latents)
-        pair.guide.posterior.log_threshold.copy_(threshold.log())  # θ = 0 is ReLU
+    with torch.random.fork_rng(devices=[]):  # random atoms are drawn, and replaced
+        if threshold is None:
+            pair = topk_autoencoder(d_model, latents, k=int(sae.cfg.k))
+        else:
+            pair = jumprelu_autoencoder(d_model, latents, l0=1.0, width=latents)
+            pair.guide.posterior.log_threshold.copy_(threshold.log())  # θ = 0 is ReLU
     encoder, decoder = pair.guide.posterior.encoder, pair.model.decoder
     encoder.W_enc.copy_((sae.W_enc * norms).mT)
     encoder.b_enc.copy_(sae.b_enc * norms)
@@ -192,7 +193,7 @@ class SAELensJob(Job):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(self.draw.generator, WEIGHTS).initial_seed())
             sae = peer.build(found, self.latents, k_of(found, self.strength))
-        seconds = self._train(sae, found)
+            seconds = self._train(sae, found)
         row |= {"seen": self.seen, "seconds": seconds, "curve": []}
         if not all(bool(p.isfinite().all()) for p in sae.parameters()):
             return Found(row | {"failed": "not finite after training"})
