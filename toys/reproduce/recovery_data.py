@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from toys.recovery_cases import RECOVERY_CASES
+from toys.reproduce.recovery_saelens_data import SAELENS_CASES
 from toys.reproduce.recovery_truth import AbstractTruth, Directions, Subspaces
 from toys.synth import SynthToy
 from toys.synth_subspaces import SubspaceToy
@@ -29,7 +30,7 @@ class Draw:
     """Which rows.
 
     Args:
-        case: A name in ``RECOVERY_CASES``.
+        case: A name in ``RECOVERY_CASES`` or ``SAELENS_CASES``.
         generator: The seed of the toy and of its rows.
         rows: Distinct training rows.
         test: Held-out rows.
@@ -49,7 +50,7 @@ class Problem:
     """
 
     def __init__(self, draw: Draw) -> None:
-        case = RECOVERY_CASES[draw.case]
+        case = (RECOVERY_CASES | SAELENS_CASES)[draw.case]
         self.draw, self.toy = draw, case.build(Generator().manual_seed(draw.generator))
         generator = stream(draw.generator, ROWS)
         sizes = [min(CHUNK, draw.rows - at) for at in range(0, draw.rows, CHUNK)]

@@ -7,6 +7,7 @@ from toys.recovery_cases import PART1, RECOVERY_CASES
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job
 from toys.reproduce.recovery_data import Draw
+from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_synthetic import FieldJob, RecipeJob
 from vsae.recipes.recovery import RecoveryRecipe
@@ -82,7 +83,8 @@ def best(rows: Sequence[Mapping]) -> dict[str, tuple[float | None, float]]:
         sums[candidate] = sums.get(candidate, 0.0) + value
     found = {arm: max(sums, key=lambda c: sums[c]) for arm, sums in total.items()}
     return {
-        arm: (strength if ARMS[arm].chosen else None, lr) for arm, (strength, lr) in found.items()
+        arm: (strength if FIELD_ARMS[arm].chosen else None, lr)
+        for arm, (strength, lr) in found.items()
     }
 
 

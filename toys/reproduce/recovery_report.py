@@ -15,6 +15,8 @@ from toys.reproduce.recovery_modadd_findings import modadd_findings
 from toys.reproduce.recovery_modadd_tables import modadd_tables
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import run_all
+from toys.reproduce.recovery_saelens_data import THEIRS
+from toys.reproduce.recovery_saelens_plan import saelens_said
 from toys.reproduce.recovery_settings import PARTS, settings
 from toys.reproduce.recovery_story_bars import AT, starts, story_bars, story_findings
 from toys.reproduce.recovery_story_figures import draw_stories
@@ -93,7 +95,7 @@ def all_tables(
     """By the stem of their files, in the order of the report; none without a row."""
     tables = {"bars": bars_table(reached)}
     if "data-a" in results.parts:
-        for case in ("data-a", "data-a-hard"):
+        for case in ("data-a", "data-a-hard", THEIRS):
             tables[case.replace("-", "_")] = models_table(results, case)
         tables["levels"] = levels_table(results, "data-a")
         tables["structure"] = structure_table(results)
@@ -133,6 +135,7 @@ def markdown(
 ) -> str:
     """The report: what was done, bars, findings, tables, settings."""
     lines = ["# Recovering true features", "", how(results.settings), ""]
+    lines += [saelens_said(results.settings), ""]
     lines += [word_how(results.settings.words), ""] if "words" in results.parts else []
     if reached:
         lines += ["## Bars", "", *(f"- **{b.name}**: {b.verdict}. {b.found}" for b in reached), ""]

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from toys.reproduce.flat_matched import over_seeds
-from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_runs import Part
+from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_synthetic import L1, SLAB
 from toys.reproduce.tables import Interval
@@ -15,7 +15,7 @@ LABELS = {
     L1: "ours, ℓ1 phase alone",
     SLAB: "ours, spike and slab",
     PRUNED: "ours, pruned from the wider",
-} | {name: arm.label for name, arm in ARMS.items()}
+} | {name: arm.label for name, arm in FIELD_ARMS.items()}
 STRUCTURE_LABELS = {
     "none": "",
     "true": " + true trees",
@@ -59,7 +59,7 @@ class Results:
         for row in self.rows(case):
             if row["failed"] is None:
                 found.setdefault(key_of(row), []).append(row)
-        order = [SLAB, L1, PRUNED, *ARMS]
+        order = [SLAB, L1, PRUNED, *FIELD_ARMS]
         return dict(sorted(found.items(), key=lambda item: (-item[0][1], order.index(item[0][0]))))
 
     def ours(
@@ -73,7 +73,7 @@ class Results:
         self, case: str, latents: int, metric: str
     ) -> tuple[Key, list[Mapping]] | None:
         """The arm of the field, at its strength, with the highest mean, of those with all seeds."""
-        field = {k: rows for k, rows in self.keyed(case).items() if k[0] in ARMS}
+        field = {k: rows for k, rows in self.keyed(case).items() if k[0] in FIELD_ARMS}
         wide = {key: rows for key, rows in field.items() if key[1] == latents}
         if not wide:
             return None
@@ -92,9 +92,9 @@ def label(key: Key) -> str:
     """A model as people read it."""
     arm, _, structure, strength = key
     text = LABELS[arm] + STRUCTURE_LABELS[structure]
-    if arm not in ARMS or ARMS[arm].chosen:
+    if arm not in FIELD_ARMS or FIELD_ARMS[arm].chosen:
         return text
-    return f"{text}, {ARMS[arm].knob} = {strength:g}"
+    return f"{text}, {FIELD_ARMS[arm].knob} = {strength:g}"
 
 
 def mean(rows: Iterable[Mapping], *path: str | int) -> Interval | None:

@@ -8,9 +8,10 @@ from tqdm import tqdm
 
 from toys.reproduce import recovery_plan as plan
 from toys.reproduce import recovery_story_plan as story_plan
-from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Job, fetch_all
 from toys.reproduce.recovery_modadd import modadd_jobs
+from toys.reproduce.recovery_saelens import FIELD_ARMS
+from toys.reproduce.recovery_saelens_plan import saelens_jobs, saelens_searches
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_stories import FIELD
 from toys.reproduce.recovery_words_arms import WORD_ARMS
@@ -68,12 +69,15 @@ class Plan:
     anything: Mapping = field(default_factory=dict)
 
 
-_TRUTH = {n: (arm.strengths[0] if arm.chosen else None, 1.0) for n, arm in ARMS.items()}
+_TRUTH = {n: (arm.strengths[0] if arm.chosen else None, 1.0) for n, arm in FIELD_ARMS.items()}
 
 PLANS = {
     "data-a": Plan(
-        jobs=plan.data_a,
-        searches=lambda chosen: plan.searches(plan.groups(chosen)["data-a"], chosen),
+        jobs=lambda chosen, found: [*plan.data_a(chosen, found), *saelens_jobs(chosen, found)],
+        searches=lambda chosen: [
+            *plan.searches(plan.groups(chosen)["data-a"], chosen),
+            *saelens_searches(chosen),
+        ],
         choose=plan.best,
         anything=_TRUTH,
     ),

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from toys.recovery_cases import CHOOSING, RECOVERY_CASES, REPORTING
 from toys.reproduce.recovery_modadd_settings import SMOKE, ModAddSettings
+from toys.reproduce.recovery_saelens_data import installed
 from toys.reproduce.recovery_words_settings import WordSettings, word_smoke
 from vsae.recipes.recovery import RecoveryRecipe
 from vsae.recipes.sparse_coding import SparseCodingRecipe
@@ -62,6 +63,7 @@ class Settings:
         common: Values of L0 at which arms are compared on the stories.
         words: All of the nouns.
         modadd: Sizes of the part ``modadd``.
+        saelens: The version of SAELens whose arms run on Data A, ``None`` for none.
     """
 
     seeds: tuple[int, ...] = REPORTING
@@ -107,6 +109,7 @@ class Settings:
     common: tuple[float, ...] = (6.0, 12.0, 20.0)
     words: WordSettings = field(default_factory=WordSettings)
     modadd: ModAddSettings = field(default_factory=ModAddSettings)
+    saelens: str | None = None
 
     @property
     def small_recipe(self) -> RecoveryRecipe:
@@ -144,7 +147,7 @@ def settings(*, smoke: bool, seeds: int | None) -> Settings:
     chosen = _smoke() if smoke else Settings()
     if seeds:
         chosen = replace(chosen, seeds=tuple(range(1, 1 + seeds)), story_seeds=max(2, seeds))
-    return chosen
+    return replace(chosen, saelens=installed())
 
 
 def _smoke() -> Settings:

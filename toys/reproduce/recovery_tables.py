@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from toys.recovery_cases import RECOVERY_CASES
 from toys.reproduce.flat_matched import over_seeds
-from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_calibration import LEVELS
 from toys.reproduce.recovery_results import Results, differences, label, mean
+from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_structure import STRUCTURES
 from toys.reproduce.recovery_synthetic import SLAB
 from toys.reproduce.tables import Cell, Table
@@ -24,6 +24,7 @@ COLUMNS = {
     "ev": "EV",
     "dead": "dead, %",
 }
+KNOBS = {"stories": "k", "words": "swept"}  # of parts where it is not an arm's own
 FAMILY = {"share": "Share of features above cosine 0.9", "f1": "F1", "mcc": "MCC"}
 
 
@@ -109,7 +110,7 @@ def _family(results: Results, case: str, latents: int, metric: str) -> dict[str,
     for key, rows in results.keyed(case).items():
         if key[1] != latents:
             continue
-        name = ARMS[key[0]].label if key[0] in ARMS else label(key)
+        name = FIELD_ARMS[key[0]].label if key[0] in FIELD_ARMS else label(key)
         found = mean(rows, metric)
         if found is not None and found.mean >= best.get(name, (-1.0, None))[0]:
             best[name] = found.mean, found
@@ -150,10 +151,8 @@ def choices_table(results: Results) -> Table:
         for arm, found in part.chosen.items():
             own = [row for row in part.searched if row["arm"] == arm]
             strength, lr = found if isinstance(found, tuple) else (None, found)
-            line: dict[str, Cell] = {"part": name, "arm": ARMS[arm].label}
-            line |= {
-                "knob": "swept" if name == "words" else "k" if name == "stories" else ARMS[arm].knob
-            }
+            line: dict[str, Cell] = {"part": name, "arm": FIELD_ARMS[arm].label}
+            line["knob"] = KNOBS.get(name, FIELD_ARMS[arm].knob)
             line |= {"chosen strength": strength, "chosen lr": lr}
             lines.append(line | {"models tried": len(own)})
     return Table("Settings of the field's arms, chosen on the choosing seed", lines)

@@ -1,0 +1,44 @@
+"""``vsae reproduce recovery`` where SAELens is not installed: nothing of it is planned or named."""
+
+import importlib.util
+
+import pytest
+
+from toys.reproduce.recovery_report import markdown
+from toys.reproduce.recovery_results import Results
+from toys.reproduce.recovery_runs import jobs, searches
+from toys.reproduce.recovery_saelens import FIELD_ARMS, PEERS
+from toys.reproduce.recovery_saelens_data import THEIRS, installed
+from toys.reproduce.recovery_settings import settings
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sae_lens" else found(name)
+    )
+
+
+def planned(chosen):
+    found = {n: (arm.strengths[0] if arm.chosen else None, 1.0) for n, arm in FIELD_ARMS.items()}
+    return [*searches(chosen, "data-a"), *jobs(chosen, "data-a", found)]
+
+
+def test_without_saelens_none_of_its_arms_is_planned(absent):
+    chosen = settings(smoke=False, seeds=None)
+    assert installed() is None
+    assert chosen.saelens is None
+    assert chosen.to_dict()["saelens"] is None  # in run.json
+    assert not {job.arm for job in planned(chosen)} & set(PEERS)
+    assert not [job for job in planned(chosen) if job.draw.case == THEIRS]
+
+
+def test_without_saelens_the_report_says_so(absent):
+    text = markdown(Results(settings(smoke=True, seeds=None)), {}, [], [])
+    assert "*SAELens* is not installed where this was run" in text
+
+
+def test_its_arms_have_names_of_their_own():
+    assert not set(PEERS) & (set(FIELD_ARMS) - set(PEERS))
+    assert len({arm.label for arm in FIELD_ARMS.values()}) == len(FIELD_ARMS)
