@@ -1,6 +1,6 @@
 """``vsae reproduce recovery``: which methods find the true features, and what structure adds.
 
-Five parts. ``data-a``: 512 features in 96 dimensions with exclusive trees, rare and coherent;
+Six parts. ``data-a``: 512 features in 96 dimensions with exclusive trees, rare and coherent;
 ours with no, true, learned and shuffled structure against the field's architectures. ``families``:
 copulas, trees, noises, magnitudes and subspaces, fewer and more latents than features.
 ``stories``: every layer of a 260 000-parameter language model, explained variance and loss

@@ -57,8 +57,8 @@ amplitudes, on rows where the feature fires and the gate says so.
 
 *modadd*: transformers that add modulo 59, their files as published. *numbers* is the embedding of
 both tokens added up, *sums* the last layer at the last token, over all 3481 inputs, of which
-{modadd_held} are held out. A plane is that of a frequency with more than an equal share of the Fourier
-power. Arms have {modadd_latents} latents; V-SAEs go on from an ℓ1 run whose latents are matched to
+{modadd_held} are held out. A plane is that of a frequency with more than an equal share of the
+Fourier power. Arms have {modadd_latents} latents; V-SAEs go on from an ℓ1 run whose latents are matched to
 evenly spaced slots on the true rings, which are what the true structure ties, or start at these
 slots. Shuffled structure ties other latents. Nothing was chosen by the truth, but σ and λ were set
 after a look at pizza's numbers, seed 0.
