@@ -9,59 +9,60 @@ from vsae.posteriors.mean_field import MeanFieldPosterior
 
 HOW = """\
 *Ours* is `vsae.RecoveryRecipe` with one set of numbers for all synthetic data: {l1} rows of ℓ1
-sparse coding, then {slab} and {final} rows of spike and slab, and {length:g} times as many on the
-families, where the ℓ1 phase alone sees as many rows as all three; {field} and {fista} iterations of
-the guides at evaluation. The numbers, and those of the field's arms, were chosen on generator seed
-{choosing}, by the truth in both cases; what is reported is of seeds {seeds}, each its own
-dictionary, rows, weights and order of rows. Intervals are 95 % t-intervals over these. The field's
-arms and structure on Data A, families beyond the copulas, other widths and harder magnitudes are of
-the first {few}; differences are of the seeds that both have.
+sparse coding, then {slab} and {final} rows of spike and slab, and {length:g} times as many on
+the families, where the ℓ1 phase alone sees as many rows as all three; {field} and {fista}
+iterations of the guides at evaluation. The numbers, and those of the field's arms, were chosen
+on generator seed {choosing}, by the truth in both cases; what is reported is of seeds {seeds},
+each its own dictionary, rows, weights and order of rows. Intervals are 95 % t-intervals over
+these. The field's arms and structure on Data A, families beyond the copulas, other widths and
+harder magnitudes are of the first {few}; differences are of the seeds that both have.
 
 *The field's arms* are this library's, trained on the same rows and scored by the same code: of
-learning rates {rates}, and of strengths where the knob is not an L0, each has the candidate of the
-greatest MCC + F1 after {search} rows of Data A, or {small_search} rows of each of {pilot}. They
-then see {seen} rows of Data A ({rows} distinct), {small_seen} of a family's case; {batch} rows per
-update, a linear decay over the last fifth. k is set by the true L0. TopK and its kin have AuxK.
+learning rates {rates}, and of strengths where the knob is not an L0, each has the candidate of
+the greatest MCC + F1 after {search} rows of Data A, or {small_search} rows of each of {pilot}.
+They then see {seen} rows of Data A ({rows} distinct), {small_seen} of a family's case; {batch}
+rows per update, a linear decay over the last fifth. k is set by the true L0. TopK and its kin
+have AuxK.
 
-*Metrics* are of {test} held-out rows. MCC is the mean |cos| of the one-to-one matching, its chance
-that of random unit atoms. F1 is that of each latent as a detector of the feature it is most like,
-the mean over latents. "F1 at L0 = 5" drops the least sure firings (log-odds of gates, else the
-code's size) until so many are left. Subspaces are scored by the angle to them. Seconds are CPU time
-of one thread, training only.
+*Metrics* are of {test} held-out rows. MCC is the mean |cos| of the one-to-one matching, its
+chance that of random unit atoms. F1 is that of each latent as a detector of the feature it is
+most like, the mean over latents. "F1 at L0 = 5" drops the least sure firings (log-odds of gates,
+else the code's size) until so many are left. Subspaces are scored by the angle to them. Seconds
+are CPU time of one thread, training only.
 
 *Structure*: the true trees are given to the latents that the ℓ1 phase has already found (cosine
-above {near:g}); learned couplings are estimated from co-firing while the slab trains; shuffled ones
-alike, but given to other latents. Edges are those between latents matched to features (cosine above
-0.7), against the pairs of one tree that fire together and that exclude each other; chance is that
-of renaming nodes. *Pruned* keeps the latents of greatest π·E a² without another fit.
+above {near:g}); learned couplings are estimated from co-firing while the slab trains; shuffled
+ones alike, but given to other latents. Edges are those between latents matched to features
+(cosine above 0.7), against the pairs of one tree that fire together and that exclude each other;
+chance is that of renaming nodes. *Pruned* keeps the latents of greatest π·E a² without another
+fit.
 
 *Stories*: the residual stream after blocks {layers} of a 260 000-parameter story-telling model,
 {stories} stories, {story_latents} latents, seeds {readers}, which differ in atoms and order of
-rows. Ours is `vsae.SparseCodingRecipe` as it ships, k = {recommended} (L0 is below k), {ours_seen}
-rows. The field's arms have AuxK, k = {ks}, as many rows, and the learning rate of the greatest
-explained variance among {story_rates} on layer {middle} and seed {choosing}, on as many rows and
-from the same start. Atoms, and encoders, start at random data points, the same for all arms of a
-seed; on layer {middle} also at random directions, with more values of k, and with {lengths} times
-the rows. The last are the fair comparison in time: an iterative guide takes two to three times as
-long a row. Matryoshka is of layer {middle}. The other arms of ours are ℓ1 dictionaries
-that end at λ = {end:g}, of whose codes at most k latents are kept and their amplitudes solved
-again by non-negative least squares ("refitted"), and slabs of {laws} amplitudes after them, at
-a noise floor of {noises}. Metrics are linear in log L0 between an arm's points, and nothing is
-extrapolated.
-Stability is the share of atoms with a partner above cosine 0.9 in another seed's run, beside that
-of two draws of data points. Evidence is a bound under one noise for all rows, on {held} held-out
-rows.
+rows. Ours is `vsae.SparseCodingRecipe` as it ships, k = {recommended} (L0 is below k),
+{ours_seen} rows. The field's arms have AuxK, k = {ks}, as many rows, and the learning rate of
+the greatest explained variance among {story_rates} on layer {middle} and seed {choosing}, on as
+many rows and from the same start. Atoms, and encoders, start at random data points, the same for
+all arms of a seed; on layer {middle} also at random directions, with more values of k, and with
+{lengths} times the rows. The last are the fair comparison in time: an iterative guide takes two
+to three times as long a row. Matryoshka is of layer {middle}. The other arms of ours are ℓ1
+dictionaries that end at λ = {end:g}, of whose codes at most k latents are kept and their
+amplitudes solved again by non-negative least squares ("refitted"), and slabs of {laws}
+amplitudes after them, at a noise floor of {noises}. Metrics are linear in log L0 between an
+arm's points, and nothing is extrapolated. Stability is the share of atoms with a partner above
+cosine 0.9 in another seed's run, beside that of two draws of data points. Evidence is a bound
+under one noise for all rows, on {held} held-out rows.
 
 *Calibration* is of latents that are features: cosine above 0.9 for probabilities, above 0.99 for
 amplitudes, on rows where the feature fires and the gate says so.
 
-*modadd*: transformers that add modulo 59, their files as published. *numbers* is the embedding of
-both tokens added up, *sums* the last layer at the last token, over all 3481 inputs, of which
+*modadd*: transformers that add modulo 59, their files as published. *numbers* is the embedding
+of both tokens added up, *sums* the last layer at the last token, over all 3481 inputs, of which
 {modadd_held} are held out. A plane is that of a frequency with more than an equal share of the
-Fourier power. Arms have {modadd_latents} latents; V-SAEs go on from an ℓ1 run whose latents are matched to
-evenly spaced slots on the true rings, which are what the true structure ties, or start at these
-slots. Shuffled structure ties other latents. Nothing was chosen by the truth, but σ and λ were set
-after a look at pizza's numbers, seed 0.
+Fourier power. Arms have {modadd_latents} latents; V-SAEs go on from an ℓ1 run whose latents are
+matched to evenly spaced slots on the true rings, which are what the true structure ties, or
+start at these slots. Shuffled structure ties other latents. Nothing was chosen by the truth, but
+σ and λ were set after a look at pizza's numbers, seed 0.
 
 What this does not show: larger networks, longer training of the field's arms, other widths."""
 
