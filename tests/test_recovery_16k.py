@@ -25,9 +25,10 @@ CPU = torch.device("cpu")
 def test_the_whole_is_the_published_toy_and_eight_times_our_rows_on_data_a():
     chosen, small = settings(smoke=False, seeds=None, share=1.0), RecoveryRecipe()
     assert chosen.part_case == chosen.case == SYNTH_16K
-    assert chosen.part_recipe == chosen.recipe
     for name in ("l1_rows", "slab_rows", "final_rows", "batch_size"):
         assert getattr(chosen.recipe, name) == 8 * getattr(small, name)
+        whole, part = (getattr(r, name) for r in (chosen.recipe, chosen.part_recipe))
+        assert abs(part - whole) < chosen.recipe.batch_size  # updates are whole ones
     assert chosen.sample >= chosen.case.features  # first atoms are distinct rows
     assert settings(smoke=False, seeds=3, share=1.0).seeds == (1, 2, 3)
 
@@ -62,9 +63,10 @@ def test_rows_are_fresh_and_a_function_of_seed_start_and_step():
     steps = [rows(step) for step in range(6)]
     assert torch.equal(again(3), steps[3])  # in any order
     assert torch.equal(later(0), steps[5])
-    assert torch.cat([*steps, world.sample, world.test]).unique(dim=0).shape[0] == (
-        6 * 64 + len(world.sample) + len(world.test)
-    )
+    drawn = torch.cat([*steps, world.sample, world.test])
+    fired = drawn[(drawn - world.toy.bias).norm(dim=1) > 1e-4]  # rows of no feature are alike
+    assert len(fired) > 0.8 * len(drawn)
+    assert len(fired.unique(dim=0)) == len(fired)
     assert not torch.equal(other.rows(64, 0)(0), steps[0])
     x = torch.cat([rows(step) for step in range(40)])
     error = (x.var(0) / len(x) + world.sample.var(0) / len(world.sample)).sqrt()

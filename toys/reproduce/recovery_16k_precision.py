@@ -83,6 +83,6 @@ def difference(device: torch.device, *, floor: float = 0.03) -> Difference:
     on, other = exact.logits > 0, rough.logits > 0
     return Difference(
         flipped=float((on != other).sum() / on.sum()),
-        gate=float((exact.rate - rough.rate).abs().max()),
-        code=float((exact.code - rough.code).norm() / exact.code.norm()),
+        gate=float((exact.moments.rate - rough.moments.rate).abs().max()),
+        code=float((exact.moments.code - rough.moments.code).norm() / exact.moments.code.norm()),
     )

@@ -29,7 +29,7 @@ def findings(results: Results) -> list[str]:
     """Sentences, each with its numbers."""
     lines = [RULE]
     if "data-a" in results.parts:
-        lines += [*against_field(results, "data-a"), *against_field(results, "data-a-hard")]
+        lines += against_field(results, "data-a")
         lines += [*phases(results), *structures(results), *places(results)]
     if "families" in results.parts:
         lines += [*by_family(results), *other_widths(results)]

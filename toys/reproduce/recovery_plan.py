@@ -17,7 +17,6 @@ NARROW = ("topk", "batch_topk", "matryoshka")  # arms that are run at the second
 WIDE = ("l1", *NARROW, "jumprelu", "hierarchical", "isotropic", "true_covariance")
 FAMILIES = ("topk", "batch_topk")
 COVARIANCES = ("isotropic", "true_covariance", "learned_covariance")  # where pairs are correlated
-HARD = "data-a-hard"
 
 Chosen = Mapping[str, tuple[float | None, float]]
 """Of an arm: the strength, if one is chosen, and the learning rate."""
@@ -139,7 +138,7 @@ def long_l1(recipe: RecoveryRecipe) -> RecoveryRecipe:
 
 
 def data_a(chosen: Settings, found: Chosen) -> Iterator[Job]:
-    """Data A at two widths, with every structure at the first; and with harder magnitudes."""
+    """Data A at two widths, with every structure at the first."""
     wide, narrow = chosen.widths
     for seed in chosen.seeds:
         where = draw("data-a", seed, chosen)
@@ -155,10 +154,6 @@ def data_a(chosen: Settings, found: Chosen) -> Iterator[Job]:
             yield RecipeJob(draw=where, latents=narrow, recipe=recipe)
         for arm in NARROW:
             yield from field_jobs(where, arm, narrow, found, chosen)
-    for seed in chosen.seeds_of(HARD):
-        yield plain_slab(HARD, seed, chosen)
-        for arm in ("topk", "batch_topk"):
-            yield from field_jobs(draw(HARD, seed, chosen), arm, wide, found, chosen)
 
 
 def plain_slab(case: str, seed: int, chosen: Settings) -> RecipeJob:

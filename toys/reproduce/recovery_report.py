@@ -95,7 +95,7 @@ def all_tables(
     """By the stem of their files, in the order of the report; none without a row."""
     tables = {"bars": bars_table(reached)}
     if "data-a" in results.parts:
-        for case in ("data-a", "data-a-hard", THEIRS):
+        for case in ("data-a", THEIRS):
             tables[case.replace("-", "_")] = models_table(results, case)
         tables["levels"] = levels_table(results, "data-a")
         tables["structure"] = structure_table(results)

@@ -165,7 +165,7 @@ class StoriesRecipeJob(Job):
         fitted, held = (posterior_of(pair, x) for x in (found.train[:FITTED], test))
         row |= {"dead": 100 * float(metrics.dead_fraction(held.codes))}
         row |= {"l0": float(metrics.l0(held.codes))}
-        row |= {"ev": float(metrics.explained_variance(test, pair.decode(held.codes)))}
+        row |= {"ev": float(metrics.explained_variance(test, pair.decode(held.codes).detach()))}
         name = f"{slab.law}, {slab.noise}"
         atoms[name] = pair.W_dec
         more = {"seconds": seconds, "tensor": name}
