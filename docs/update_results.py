@@ -3,8 +3,9 @@
     python docs/update_results.py runs/quickstart runs/part1
 
 A run folder is known by the files it holds. README.md gets an excerpt, docs/results.md everything
-and the figures. Each block begins with the command, the versions and the date of the run, read from
-its ``run.json``; no number is typed by hand.
+and the figures, and a page of its own, where a block names one, some sections and the figures. Each
+block begins with the command, the versions and the date of the run, read from its ``run.json``; no
+number is typed by hand.
 """
 
 import json
@@ -12,7 +13,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +35,8 @@ class Block:
         titled: Text that these titles must also contain.
         figures: Pattern of the figures docs/results.md shows.
         figure: The one of these that README.md shows.
+        page: Another page of docs that shows some sections, and every figure.
+        sections: Those that it shows.
     """
 
     command: str
@@ -44,6 +47,8 @@ class Block:
     titled: str = ""
     figures: str = "*.png"
     figure: str = ""
+    page: str = ""
+    sections: tuple[str, ...] = ()
 
 
 BLOCKS = {
@@ -100,8 +105,10 @@ BLOCKS = {
         command="vsae reproduce recovery",
         run="run.json",
         reports=("recovery.md",),
-        headings=("Bars", "Findings"),
+        headings=("Bars",),
         figure="efficiency.png",
+        page="recovery.md",
+        sections=("Bars", "Findings"),
     ),
     "dead": Block(
         command="vsae reproduce dead",
@@ -192,6 +199,10 @@ def update(folder: Path, root: Path) -> list[str]:
             root / "README.md": [head, *excerpt(text, block), *first],
             root / "docs" / "results.md": [head, text.strip(), *map(link, drawn)],
         }
+        if block.page:
+            page = root / "docs" / block.page
+            shown = excerpt(text, replace(block, headings=block.sections))
+            bodies[page] = [head, *shown, *map(link, drawn)]
         for page, parts in bodies.items():
             filled = fill(page.read_text(encoding="utf-8"), marker, "\n\n".join(parts))
             page.write_text(filled, encoding="utf-8")
