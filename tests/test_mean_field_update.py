@@ -65,5 +65,8 @@ def test_in_haste_the_moments_are_those_of_the_exact_update(noise):
     more = rough.rate.double().logit() - rate.logit()
     assert bool((more >= -0.01)[~near].all())
     assert bool((more <= torch.log(-ratio / 12) + 0.01)[~near].all())
+    spread = exact.moments.spread.float()
+    # Means and squares are differences of numbers r² as large: 144 roundings at the most.
+    torch.testing.assert_close(rough.spread, spread, rtol=1e-3, atol=1e-4)
     code = exact.moments.code.float()
     torch.testing.assert_close(rough.code[near], code[near], rtol=1e-3, atol=1e-4)

@@ -8,7 +8,6 @@ from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.recovery_plan import latents_of
 from toys.reproduce.recovery_results import PRUNED, Results, differences, mean
 from toys.reproduce.recovery_structure import above_chance
-from toys.reproduce.recovery_synthetic import L1
 from toys.reproduce.tables import Cell, Table, number
 
 SLOWER = 2.0  # times BatchTopK's time
@@ -90,14 +89,6 @@ def data_a(results: Results) -> Iterator[Bar]:
         "L0 is below 5" if trimmed is None else f"F1 {trimmed}",
         trimmed is not None and trimmed.mean >= 0.92,
     )
-    sparse = mean(results.ours("data-a", wide, arm=L1), "f1_trimmed")
-    if sparse is not None:
-        yield Bar(
-            f"Data A, {wide} latents, ℓ1 phase alone, at L0 = 5",
-            "mean F1 ≥ 0.92 when its smallest codes are dropped until L0 = 5",
-            f"F1 {sparse}",
-            sparse.mean >= 0.92,
-        )
     yield level_bar(f"Data A, {narrow} latents, pruned", pruned, NARROW)
     yield level_bar(f"Data A, {narrow} latents, pruned, stretch", pruned, NARROWER)
     if direct := results.ours("data-a", narrow):

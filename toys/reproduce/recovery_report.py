@@ -18,7 +18,7 @@ from toys.reproduce.recovery_runs import run_all
 from toys.reproduce.recovery_saelens_data import THEIRS
 from toys.reproduce.recovery_saelens_plan import saelens_said
 from toys.reproduce.recovery_settings import PARTS, settings
-from toys.reproduce.recovery_story_bars import AT, starts, story_bars, story_findings
+from toys.reproduce.recovery_story_bars import AT, lengths, starts, story_bars, story_findings
 from toys.reproduce.recovery_story_figures import draw_stories
 from toys.reproduce.recovery_story_tables import (
     common_table,
@@ -58,7 +58,7 @@ def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[
     steps = (recipe.l1_rows + recipe.slab_rows + recipe.final_rows) // recipe.batch_size
     stable = stability(results) if "stories" in results.parts else []
     reached = [*bars(results), *story_bars(results, stable)]
-    said = [*findings(results), *story_findings(results), *starts(results)]
+    said = [*findings(results), *story_findings(results), *starts(results), *lengths(results)]
     again = word_stability(results)
     said += word_findings(results, again)
     said += modadd_findings(results)

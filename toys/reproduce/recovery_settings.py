@@ -20,8 +20,8 @@ class Settings:
 
     Args:
         seeds: Generator seeds of which results are reported; no setting was chosen on them.
-        few: How many of them are run of what takes longest, and where no bar was set: the field's
-            arms and structure on Data A, families beyond the copulas, other widths.
+        few: How many of them are run of what takes longest: the field's arms, structure and the
+            second width on Data A, families beyond the copulas, other widths of the copulas.
         choosing: The one on which settings of the field's arms are chosen.
         recipe: Ours, one for all synthetic data.
         batch: Rows per update of the field's arms.
@@ -47,7 +47,7 @@ class Settings:
         story_seen: Rows that the field's arms see of them.
         story_search: The same while their learning rates are chosen, on the layer in the middle.
         story_rates: Those rates.
-        field_ks: Active latents of the field's arms; the one in the middle is searched at.
+        field_ks: Active latents of the field's arms; the last one is searched at.
         field_more: The same on the layer in the middle, to see more of the frontier.
         recommended: Ours on the stories, one set of numbers for every layer.
         recommended_ks: Active latents, at most, of it.

@@ -12,6 +12,7 @@ from toys.reproduce.recovery_story_tables import (
     NAMES,
     Line,
     advantage,
+    by_length,
     by_seed,
     curves,
     laws,
@@ -47,34 +48,35 @@ def story_bars(results: Results, stable: Sequence[Mapping]) -> list[Bar]:
 def verdict(
     results: Results, found: Mapping[Line, list[dict]], stable: Sequence[Mapping], name: str
 ) -> tuple[int, str]:
-    """On how many layers an arm is above all three, and its numbers."""
+    """On how many layers an arm is above all three, and its numbers; seed by seed."""
     above, parts = 0, []
     for layer in results.settings.layers:
-        line = next((o for o in found if o == Line(layer, name, DATA)), None)
-        theirs, ours = better_start(found, layer), level(found, line)
-        if line is None or ours is None or theirs is None:
+        line, base = Line(layer, name, DATA), better_start(found, layer)
+        ratios, gains = against(found.get(line, []), found.get(base, []))
+        if len(ratios) < 2:
             parts.append(f"layer {layer}: no common L0")
             continue
-        less, gain = (1 - ours[0]) / (1 - theirs[0]), ours[1] - theirs[1]
+        less, gain = over_seeds(ratios), over_seeds(gains)
         again = stability_at(stable, line, AT)
-        above += less <= LESS and gain > 0 and again is not None and again >= AGAIN
+        above += less.mean <= LESS and gain.mean > 0 and again is not None and again >= AGAIN
         share = "none" if again is None else number(again)
-        parts.append(f"layer {layer}: × {number(less)}, CE {number(gain)}, again {share}")
+        parts.append(f"layer {layer}: × {less}, CE + {gain}, again {share} ({len(ratios)} seeds)")
     return above, "; ".join(parts)
 
 
-def better_start(found: Mapping[Line, list[dict]], layer: int) -> tuple[float, float] | None:
-    """BatchTopK's level from the start that explains more."""
+def against(ours: Sequence[Mapping], theirs: Sequence[Mapping]) -> tuple[list[float], list[float]]:
+    """Ratio of unexplained variance and gain in CE recovered, of the seeds that reach it both."""
+    ev, ce = ([by_seed(p, m, AT) for p in (ours, theirs)] for m in ("ev", "ce_recovered"))
+    seeds = sorted(set(ev[0]) & set(ev[1]))
+    ratios = [(1 - ev[0][seed]) / (1 - ev[1][seed]) for seed in seeds]
+    return ratios, [ce[0][seed] - ce[1][seed] for seed in seeds]
+
+
+def better_start(found: Mapping[Line, list[dict]], layer: int) -> Line | None:
+    """BatchTopK's curve from the start that explains more."""
     lines = [o for o in found if o.layer == layer and o.name == NAMES["batch_topk"]]
-    return max((v for o in lines if (v := level(found, o))), default=None)
-
-
-def level(found: Mapping[Line, list[dict]], line: Line | None) -> tuple[float, float] | None:
-    """Mean EV and CE recovered at the L0 of the bar; nothing if a sweep does not reach it."""
-    if line is None:
-        return None
-    ev, ce = (at(found[line], metric) for metric in ("ev", "ce_recovered"))
-    return None if ev is None or ce is None else (ev.mean, ce.mean)
+    known = {line: value.mean for line in lines if (value := at(found[line], "ev"))}
+    return max(known, key=lambda line: known[line], default=None)
 
 
 def at(points: Sequence[Mapping], metric: str) -> Interval | None:
@@ -83,8 +85,22 @@ def at(points: Sequence[Mapping], metric: str) -> Interval | None:
     return over_seeds([*values]) if len(values) > 1 else None
 
 
+def lengths(results: Results) -> Iterator[str]:
+    """Ours against BatchTopK of every length of training, on the layer in the middle."""
+    found = by_length(results)
+    ours = found.get((RECOMMENDED, 1.0), [])
+    for (arm, length), points in found.items():
+        ratios, gains = against(ours, points)
+        if arm != RECOMMENDED and len(ratios) > 1:
+            yield (
+                f"Layer {results.settings.middle}, L0 {AT:g}, ours against BatchTopK trained "
+                f"{length:g} times as long: unexplained variance × {over_seeds(ratios)}, CE "
+                f"recovered + {over_seeds(gains)}."
+            )
+
+
 def story_findings(results: Results) -> Iterator[str]:
-    """Which law the evidence prefers, layer by layer: each law at its better noise."""
+    """Which law the evidence prefers, layer by layer: each law at its better noise floor."""
     names = list(LAWS)
     for layer in sorted({at for at, _ in laws(results)}):
         gaps = {

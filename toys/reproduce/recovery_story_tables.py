@@ -101,23 +101,24 @@ def common_table(results: Results) -> Table:
     )
 
 
-def lengths_table(results: Results, l0: float) -> Table:
-    """What more rows, or fewer, are worth: one layer, at one L0."""
-    groups: dict[tuple[str, float], list[Mapping]] = {}
+def by_length(results: Results) -> dict[tuple[str, float], list[dict]]:
+    """Points of ours and of BatchTopK by length of training, on the layer in the middle."""
+    found: dict[tuple[str, float], list[dict]] = {}
     for model in finished(results):
         wanted = (results.settings.middle, DATA) == (model["layer"], model["start"])
         if wanted and model["arm"] in ("batch_topk", RECOMMENDED):
-            groups.setdefault((model["arm"], model["length"]), []).append(model)
+            more = {name: model[name] for name in ("seed", "failed", "seen", "seconds")}
+            points = [p | more for p in model["points"] if p["how"] == "as it is"]
+            found.setdefault((model["arm"], model["length"]), []).extend(points)
+    return dict(sorted(found.items()))
+
+
+def lengths_table(results: Results, l0: float) -> Table:
+    """What more rows, or fewer, are worth: one layer, at one L0."""
     lines = []
-    for (arm, _), rows in sorted(groups.items()):
-        points = [
-            point | {"seed": row["seed"], "failed": None}
-            for row in rows
-            for point in row["points"]
-            if point["how"] == "as it is"
-        ]
-        line: dict[str, Cell] = {"arm": NAMES[arm], "rows seen": rows[0]["seen"]}
-        line["CPU s, mean"] = mean(rows, "seconds")
+    for (arm, _), points in by_length(results).items():
+        line: dict[str, Cell] = {"arm": NAMES[arm], "rows seen": points[0]["seen"]}
+        line["CPU s, mean"] = mean(points, "seconds")
         for metric, name in (("ev", "EV"), ("ce_recovered", "CE recovered")):
             values = by_seed(points, metric, l0)
             line["seeds"] = len(values)

@@ -76,8 +76,8 @@ def hasty_update(
     sharpness = noise**-2
     variance = (slab.precision + sharpness).reciprocal_()
     scale = variance.sqrt()
-    linear = pull.mul_(sharpness).add_(slab.linear)
-    ratio = (linear * scale).clamp_(min=LEAST)
+    ratio = pull.mul_(sharpness).add_(slab.linear).mul_(scale).clamp_(min=LEAST)
+    loc = ratio * scale
     twice = (ratio * -math.sqrt(0.5)).erfc_()  # 2 Φ(ratio)
     half = ratio.square().mul_(0.5)
     known = field - slab.log_normaliser + (LOG_SQRT_TAU - math.log(2))
@@ -85,5 +85,5 @@ def hasty_update(
     density = half.neg_().exp_()  # √(2π) φ(ratio)
     mean = ratio.addcdiv_(density, twice, value=math.sqrt(2 / math.pi)).mul_(scale)
     code = mean.mul_(rate)
-    square = linear.mul_(variance).mul_(code).addcmul_(rate, variance)
+    square = loc.mul_(code).addcmul_(rate, variance)  # E z², of the mode as it was clamped
     return Moments(rate, code, square.sum(-1) - torch.linalg.vector_norm(code, dim=-1) ** 2)
