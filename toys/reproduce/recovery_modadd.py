@@ -125,8 +125,8 @@ def name_of(start: str, strength: float) -> str:
 def modadd_jobs(sizes: ModAddSettings, seeds: tuple[int, ...]) -> Iterator[ModAddJob]:
     """Every arm on every stream; two of them for longer on the first stream of one network."""
     for network in sizes.networks:
-        for stream in sizes.streams:
-            where = Where(network=network, stream=stream, sizes=sizes, seeds=seeds)
+        for name in sizes.streams:
+            where = Where(network=network, stream=name, sizes=sizes, seeds=seeds)
             for arm in (CHANCE, *ARMS):
                 yield ModAddJob(where=where, arm=arm)
     longer = replace(sizes, dense_steps=sizes.long_steps)
