@@ -12,15 +12,18 @@ from toys.reproduce.recovery_modadd_arms import (
     ARMS,
     DATA,
     FOUND,
+    FROM_RANDOM,
+    SHUFFLE,
     TRUE,
     Trained,
     Where,
-    controls,
+    begun,
 )
 from toys.reproduce.recovery_modadd_data import Activations
-from toys.reproduce.recovery_modadd_scores import model_scores, plane_scores
+from toys.reproduce.recovery_modadd_scores import model_scores, untrained_scores
 from toys.reproduce.recovery_modadd_settings import ModAddSettings
 from toys.reproduce.recovery_scores import plain
+from vsae.batches import stream
 from vsae.errors import NonFiniteLossError
 
 CHANCE = "chance"  # the arm of what nothing was learned for
@@ -45,15 +48,17 @@ class ModAddJob(Job):
         row |= {"updates": where.sizes.dense_steps, "failed": None, "seconds": 0.0, "models": []}
         if self.arm == CHANCE:
             return Found(plain(row | self._chance()))
-        begun, atoms = time.process_time(), {}
+        atoms = {}
         try:
+            first = 0.0 if self.arm in FROM_RANDOM else begun(where).seconds
+            clock = time.process_time()
             done = list(ARMS[self.arm][1](where))
         except NonFiniteLossError as error:
             return Found(row | {"failed": str(error)})
-        row["seconds"] = time.process_time() - begun
+        row["seconds"] = first + time.process_time() - clock  # as if no other arm had paid for it
         for model in done:
             known = {"start": model.start, "strength": model.strength, "seed": model.seed}
-            known |= {"elbo": elbo(where.found, model)}
+            known |= {"seen": model.seen, "elbo": elbo(where.found, model)}
             row["models"].append(known | model_scores(where.found, model.pair, model.seed))
             if model.seed == where.seeds[0]:
                 atoms[name_of(model.start, model.strength)] = model.pair.W_dec
@@ -62,7 +67,7 @@ class ModAddJob(Job):
     def _chance(self) -> dict:
         found, latents = self.where.found, self.where.sizes.latents
         models = [
-            {"start": name, "strength": None, "seed": seed} | plane_scores(found.rings, atoms)
+            {"start": name, "strength": None, "seed": seed} | untrained_scores(found, atoms, seed)
             for seed in self.where.seeds
             for name, atoms in controls(found, latents, seed).items()
         ]
@@ -77,6 +82,19 @@ def elbo(found: Activations, model: Trained) -> float | None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
         return float(model.pair.elbo(found.test))
+
+
+def controls(found: Activations, latents: int, seed: int) -> dict[str, Tensor]:
+    """Atoms that nothing was learned for, and principal components, each with its opposite."""
+    draw = stream(seed, SHUFFLE)
+    rows, width = found.normalizer(found.train), found.train.shape[1]
+    axes = torch.linalg.svd(rows.double(), full_matrices=False).Vh[: 2 * found.planes]
+    picked = torch.randperm(len(rows), generator=draw)[:latents]
+    return {
+        "random directions": torch.randn(latents, width, generator=draw, dtype=torch.float64),
+        "random data points": rows[picked],
+        "principal components, both signs": torch.cat([axes, -axes]),
+    }
 
 
 def facts(found: Activations) -> dict:
@@ -107,8 +125,8 @@ def name_of(start: str, strength: float) -> str:
 def modadd_jobs(sizes: ModAddSettings, seeds: tuple[int, ...]) -> Iterator[ModAddJob]:
     """Every arm on every stream; two of them for longer on the first stream of one network."""
     for network in sizes.networks:
-        for stream in sizes.streams:
-            where = Where(network=network, stream=stream, sizes=sizes, seeds=seeds)
+        for name in sizes.streams:
+            where = Where(network=network, stream=name, sizes=sizes, seeds=seeds)
             for arm in (CHANCE, *ARMS):
                 yield ModAddJob(where=where, arm=arm)
     longer = replace(sizes, dense_steps=sizes.long_steps)

@@ -2,15 +2,17 @@
 
 Structure needs latents that have an identity before the prior ties them. A first ℓ1 run gives it:
 its latents are put into the slots of the true structure by the matching of greatest cosine. The
-same arms also start with atoms at the slots themselves, the truth: do they stay there?
+same arms also start with atoms at the slots themselves, the truth: do they stay there? These are
+held there while the encoder learns for as many updates as the ℓ1 run has.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from priors import BlockDiagonalPrior, IsotropicPrior
 from priors.replicas import stack, unstack
@@ -71,12 +73,27 @@ class Trained:
         strength: Its knob.
         seed: Of it.
         pair: Trained.
+        seen: Rows, all its phases and what it went on from together.
     """
 
     start: str
     strength: float
     seed: int
     pair: Autoencoder
+    seen: int
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """What dense arms go on from.
+
+    Args:
+        starts: By start a pair per seed, latents in their slots.
+        seconds: CPU time of all.
+    """
+
+    starts: dict[str, list[Autoencoder]]
+    seconds: float
 
 
 Train = Callable[[Where], Iterator[Trained]]
@@ -89,11 +106,16 @@ def weights_of(seed: int, build: Callable[[], Autoencoder]) -> Autoencoder:
         return build()
 
 
-def l1_pair(where: Where, strength: float) -> Autoencoder:
+def l1_pair(where: Where, strength: float, seed: int = 0) -> Autoencoder:
     """Untrained."""
-    found = where.found
-    width = found.train.shape[1]
-    return l1_autoencoder(width, where.sizes.latents, l1=strength, normalizer=found.normalizer)
+    width, latents, normalizer = (
+        where.found.train.shape[1],
+        where.sizes.latents,
+        where.found.normalizer,
+    )
+    return weights_of(
+        seed, lambda: l1_autoencoder(width, latents, l1=strength, normalizer=normalizer)
+    )
 
 
 def trained(where: Where, pair: Autoencoder, steps: int, batch: int, seeds: list[int] | int):
@@ -106,16 +128,19 @@ def trained(where: Where, pair: Autoencoder, steps: int, batch: int, seeds: list
 
 
 @lru_cache(maxsize=2)
-def begun(where: Where) -> dict[str, list[Autoencoder]]:
-    """By start, the ℓ1 pair of each seed that dense arms go on from, latents in their slots."""
-    sizes, slots = where.sizes, where.slots
-    last = sizes.l1s[-1]
-    pairs = [weights_of(seed, lambda: l1_pair(where, last)) for seed in where.seeds]
-    seeds = list(where.seeds)
-    together = trained(where, stack(pairs), sizes.dense_steps, sizes.dense_batch, seeds)
-    first = [in_slots(where, pair, slots) for pair in unstack(together)]
-    true = [at_truth(l1_pair(where, last), slots) for _ in where.seeds]
-    return {FOUND: first, TRUE: true}
+def begun(where: Where) -> Begun:
+    """The ℓ1 pairs of each seed from random weights, and with atoms held at the truth."""
+    sizes, slots, seeds, clock = where.sizes, where.slots, list(where.seeds), time.process_time()
+    first = [l1_pair(where, sizes.l1s[-1], seed) for seed in seeds]
+    true = [at_truth(l1_pair(where, sizes.l1s[-1], seed), slots) for seed in seeds]
+    for pair in true:
+        pair.model.decoder.W_dec.requires_grad_(False)
+    first, true = (
+        unstack(trained(where, stack(pairs), sizes.first_steps, sizes.dense_batch, seeds))
+        for pairs in (first, true)
+    )
+    starts = {FOUND: [in_slots(where, pair, slots) for pair in first], TRUE: true}
+    return Begun(starts, time.process_time() - clock)
 
 
 @torch.no_grad()
@@ -140,83 +165,88 @@ def at_truth(pair: Autoencoder, slots: Slots) -> Autoencoder:
 
 
 def dense(
-    where: Where, strengths: tuple[float, ...], build: Callable[[float], Autoencoder]
+    where: Where, strengths: tuple[float, ...], build: Callable[[float, int], Autoencoder]
 ) -> Iterator[Trained]:
     """Every start, seed and strength, all at once as replicas."""
     made = [
-        (start, strength, seed, started(build(strength), pair))
-        for start, pairs in begun(where).items()
+        (start, strength, seed, started(build(strength, seed), pair))
+        for start, pairs in begun(where).starts.items()
         for seed, pair in zip(where.seeds, pairs, strict=True)
         for strength in strengths
     ]
     together, sizes = stack([pair for *_, pair in made]), where.sizes
     seeds = [seed for _, _, seed, _ in made]
     done = unstack(trained(where, together, sizes.dense_steps, sizes.dense_batch, seeds))
+    seen = (sizes.first_steps + sizes.dense_steps) * sizes.dense_batch
     for (start, strength, seed, _), pair in zip(made, done, strict=True):
-        yield Trained(start, strength, seed, pair)
+        yield Trained(start, strength, seed, pair, seen)
 
 
 def l1(where: Where) -> Iterator[Trained]:
     """The ℓ1 SAE, from both starts as V-SAEs are."""
-    return dense(where, where.sizes.l1s, lambda strength: l1_pair(where, strength))
+    return dense(where, where.sizes.l1s, lambda strength, seed: l1_pair(where, strength, seed))
 
 
-def variational(prior: Callable[[Where, Belief], nn.Module]) -> Train:
+def variational(prior: Callable[[Where, Belief, int], nn.Module]) -> Train:
     """A V-SAE with rectified codes."""
 
     def train(where: Where) -> Iterator[Trained]:
-        belief = believed(where)
+        beliefs = believed(where)
 
-        def build(noise: float) -> Autoencoder:
-            return variational_autoencoder(
+        def build(noise: float, seed: int) -> Autoencoder:
+            make = partial(
+                variational_autoencoder,
                 where.found.train.shape[1],
-                prior(where, belief),
+                prior(where, beliefs[seed], seed),
                 noise=noise,
                 link=nn.ReLU(),
-                scale=POSTERIOR_SCALE * belief.scale,
+                scale=POSTERIOR_SCALE * beliefs[seed].scale,
                 normalizer=where.found.normalizer,
             )
+            return weights_of(seed, make)
 
         return dense(where, where.sizes.noises, build)
 
     return train
 
 
-def believed(where: Where) -> Belief:
-    """So many latents per plane fire, of the size of the first runs' codes."""
-    pairs, rows = begun(where)[FOUND], where.found.train
-    codes = torch.cat([pair.encode(rows).detach() for pair in pairs])
-    size = float(codes[codes > 0].square().mean().sqrt())
+def believed(where: Where) -> dict[int, Belief]:
+    """By seed: so many latents per plane fire, of the size of the ℓ1 run's codes."""
     rate = where.sizes.per_plane * where.found.planes / where.sizes.latents
-    return Belief.matching(min(rate, 0.5), size)
+    beliefs = {}
+    for seed, pair in zip(where.seeds, begun(where).starts[FOUND], strict=True):
+        codes = pair.encode(where.found.train).detach()
+        size = float(codes[codes > 0].square().mean().sqrt())
+        beliefs[seed] = Belief.matching(min(rate, 0.5), size)
+    return beliefs
 
 
-def isotropic(where: Where, belief: Belief) -> nn.Module:
+def isotropic(where: Where, belief: Belief, seed: int) -> nn.Module:
     """Independent latents."""
     return IsotropicPrior(where.sizes.latents, scale=belief.scale, loc=belief.mean)
 
 
-def blocks(where: Where, belief: Belief) -> nn.Module:
+def blocks(where: Where, belief: Belief, seed: int) -> nn.Module:
     """A learned precision inside the slots of each plane."""
     labels = where.slots.labels
     return BlockDiagonalPrior.from_labels(labels, scale=belief.scale, loc=belief.mean)
 
 
-def shuffled_blocks(where: Where, belief: Belief) -> nn.Module:
+def shuffled_blocks(where: Where, belief: Belief, seed: int) -> nn.Module:
     """The same blocks of other latents."""
     labels = where.slots.labels
-    dealt = labels[torch.randperm(len(labels), generator=stream(0, SHUFFLE))]
+    dealt = labels[torch.randperm(len(labels), generator=stream(seed, SHUFFLE))]
     return BlockDiagonalPrior.from_labels(dealt, scale=belief.scale, loc=belief.mean)
 
 
-def rings(where: Where, belief: Belief) -> nn.Module:
+def rings(where: Where, belief: Belief, seed: int) -> nn.Module:
     """The Laplacian of neighbours on each ring."""
     return laplacian_prior(where.slots.ring, belief, ratio=where.sizes.ratio)
 
 
-def shuffled_rings(where: Where, belief: Belief) -> nn.Module:
+def shuffled_rings(where: Where, belief: Belief, seed: int) -> nn.Module:
     """The same graph of other latents."""
-    graph = where.slots.ring.shuffled(stream(0, SHUFFLE))
+    graph = where.slots.ring.shuffled(stream(seed, SHUFFLE))
     return laplacian_prior(graph, belief, ratio=where.sizes.ratio)
 
 
@@ -231,7 +261,7 @@ def with_k(preset: Callable[..., Autoencoder]) -> Train:
                 seed, lambda: preset(width, sizes.latents, k=sizes.k, normalizer=normalizer)
             )
             pair = trained(where, pair, sizes.field_steps, sizes.batch, seed)
-            yield Trained(DATA, float(sizes.k), seed, pair)
+            yield Trained(DATA, float(sizes.k), seed, pair, sizes.field_steps * sizes.batch)
 
     return train
 
@@ -243,7 +273,7 @@ def coding(where: Where) -> Iterator[Trained]:
     recipe = SparseCodingRecipe(k=sizes.k, l1_rows=rows, relaxed_rows=rows, batch_size=sizes.batch)
     for seed in where.seeds:
         pair = recipe.train(where.found.train, latents=sizes.latents, seed=seed, progress=False)
-        yield Trained(DATA, float(sizes.k), seed, pair)
+        yield Trained(DATA, float(sizes.k), seed, pair, 2 * rows)
 
 
 ARMS: dict[str, tuple[str, Train]] = {
@@ -259,15 +289,4 @@ ARMS: dict[str, tuple[str, Train]] = {
 }
 """By name, in the order of tables: what it is and its knob, and how it is trained."""
 
-
-def controls(found: Activations, latents: int, seed: int) -> dict[str, Tensor]:
-    """Atoms that nothing was learned for, and principal components, each with its opposite."""
-    draw = stream(seed, SHUFFLE)
-    rows, width = found.normalizer(found.train), found.train.shape[1]
-    axes = torch.linalg.svd(rows.double(), full_matrices=False).Vh[: 2 * found.planes]
-    picked = torch.randperm(len(rows), generator=draw)[:latents]
-    return {
-        "random directions": torch.randn(latents, width, generator=draw, dtype=torch.float64),
-        "random data points": rows[picked],
-        "principal components, both signs": torch.cat([axes, -axes]),
-    }
+FROM_RANDOM = ("topk", "batch_topk", "ours-coding")  # arms that go on from nothing

@@ -19,11 +19,26 @@ def modadd_findings(results: Results) -> list[str]:
     found = lines(results)
     if not found:
         return []
-    said = [*above_chance(found), *components(found)]
+    said = [*decisive(found), *above_chance(found), *components(found)]
     said += [*structure(found, FOUND), *structure(found, TRUE), *preferred(found)]
     steps = results.settings.modadd.long_steps
     longer = lines(results, longer=True)
     return [*said, *(f"After {steps} updates: {text}" for text in structure(longer, FOUND))]
+
+
+def decisive(found: Found) -> Iterator[str]:
+    """Which score decides, and what the others are without any training."""
+    untrained = [
+        [v for by_line in found.values() for v in values(by_line.get(BASE, []), metric)]
+        for metric in ("blocks", "ring")
+    ]
+    if all(untrained):
+        blocks, ring = (number(sum(known) / len(known)) for known in untrained)
+        yield (
+            "modadd: planarity is the score that decides. Latents whose atoms lie near one plane "
+            "fire together whatever they are: untrained random data points, codes relu(atom · x), "
+            f"have blocks {blocks} and ring {ring}, means over streams."
+        )
 
 
 def above_chance(found: Found) -> Iterator[str]:
@@ -65,10 +80,12 @@ def structure(found: Found, start: str) -> Iterator[str]:
             other = Line(control, start, line.strength)
             for metric in ("planarity", "blocks"):
                 said = sort_out(found, line, other, metric)
+                fair = {c: gain for c, gain in said.items() if alike(found[c], line, other)}
                 if said:
                     yield (
                         f"modadd, {line.label}, from {start}, against shuffled, {metric}: "
-                        f"{told(said)}; L0 {alike(found, line, other)}."
+                        f"{told(fair) if fair else 'not decided'}; {len(said) - len(fair)} of "
+                        f"{len(said)} streams left out, L0 not within {100 * SAME:g} %."
                     )
 
 
@@ -113,15 +130,10 @@ def told(said: Mapping[Column, Interval]) -> str:
     )
 
 
-def alike(found: Found, one: Line, other: Line) -> str:
-    """On how many streams two lines have the same L0."""
-    pairs = [
-        [mean(by_line[line]) for line in (one, other)]
-        for by_line in found.values()
-        if one in by_line and other in by_line
-    ]
-    same = sum(abs(a - b) <= SAME * b for a, b in pairs)
-    return f"within {100 * SAME:g} % on {same} of {len(pairs)}"
+def alike(by_line: Mapping[Line, Sequence[Mapping]], one: Line, other: Line) -> bool:
+    """Whether two lines of a stream have the same mean L0."""
+    own, theirs = (mean(by_line[line]) for line in (one, other))
+    return abs(own - theirs) <= SAME * theirs
 
 
 def mean(models: Sequence[Mapping]) -> float:

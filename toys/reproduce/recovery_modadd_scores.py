@@ -98,6 +98,26 @@ def ring_score(
     return float(found)
 
 
+def dictionary_scores(
+    rings: Rings, atoms: Float[Tensor, "K d"], codes: Float[Tensor, "rows K"], seed: int
+) -> dict:
+    """Of atoms that fire, planes; of their codes, blocks and rings."""
+    return plane_scores(rings, atoms) | {
+        "blocks": block_score(rings, atoms, codes),
+        "ring": ring_score(rings, atoms, codes),
+        "ring_dealt": ring_score(rings, atoms, codes, Generator().manual_seed(seed)),
+    }
+
+
+@torch.no_grad()
+def untrained_scores(found: Activations, atoms: Float[Tensor, "K d"], seed: int) -> dict:
+    """Those of codes that are relu(atoms · x): how much blocks and rings owe to geometry alone."""
+    codes = (found.normalizer(found.test).to(atoms.dtype) @ atoms.mT).relu()
+    live = codes.count_nonzero(0) > 0
+    scores = dictionary_scores(found.rings, atoms[live], codes[:, live], seed)
+    return plain({"l0": float(metrics.l0(codes))} | scores)
+
+
 @torch.no_grad()
 def model_scores(found: Activations, pair: Autoencoder, seed: int) -> dict:
     """All of them, of latents that fire on held-out rows; nothing that JSON could not hold."""
@@ -112,10 +132,7 @@ def model_scores(found: Activations, pair: Autoencoder, seed: int) -> dict:
     }
     if not bool(live.any()):
         return plain(row)
-    row |= plane_scores(found.rings, atoms)
-    row["blocks"] = block_score(found.rings, atoms, fired)
-    row["ring"] = ring_score(found.rings, atoms, fired)
-    row["ring_dealt"] = ring_score(found.rings, atoms, fired, Generator().manual_seed(seed))
+    row |= dictionary_scores(found.rings, atoms, fired, seed)
     if found.sums:
         restored = pair.decode(encoded(pair, found.all).values)
         row["accuracy"] = found.model.accuracy(restored.float())

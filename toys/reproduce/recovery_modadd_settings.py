@@ -23,7 +23,8 @@ class ModAddSettings:
         noises: σ of the V-SAEs, in normalised units.
         per_plane: Latents per key plane and row that a V-SAE's prior expects to fire.
         ratio: Strength over ridge of the graph priors.
-        dense_steps: Updates of the ℓ1 SAE and of V-SAEs, each time.
+        first_steps: Updates of what the ℓ1 SAE and V-SAEs go on from, from either start.
+        dense_steps: Their own updates.
         long_network: On whose first stream two arms are trained for longer, too.
         long_steps: Their updates.
         dense_batch: Rows per update of these.
@@ -42,6 +43,7 @@ class ModAddSettings:
     noises: tuple[float, ...] = (0.4, 0.8)
     per_plane: float = 2.0
     ratio: float = 4.0
+    first_steps: int = 300
     dense_steps: int = 300
     long_network: str = "pizza"
     long_steps: int = 900
@@ -57,6 +59,7 @@ SMOKE = ModAddSettings(
     streams=(NUMBERS,),
     l1s=(1.5,),
     noises=(0.8,),
+    first_steps=3,
     dense_steps=3,
     long_steps=4,
     field_steps=3,

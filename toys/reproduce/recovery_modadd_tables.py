@@ -13,9 +13,10 @@ OWN = {
     "planarity": "Where latents lie: mean share of an atom's squared norm in its best plane",
     "in_plane": "Share of latents with more than 0.9 of the squared norm in one plane",
     "planes_found": "Planes found: share that latents inside them surround",
-    "blocks": "Blocks: ARI of clusters of co-firing and of best planes; chance 0",
+    "blocks": "Blocks: ARI of clusters of co-firing and of best planes; ARI, random labels 0",
     "ring": "Rings: r of code correlation and cosine of angle, latents of one plane",
     "ring_dealt": "Rings, control: the same with angles dealt to other latents of the plane",
+    "accuracy": "Accuracy of the network on reconstructions of its last layer, all inputs",
     "l0": "L0",
     "ev": "Explained variance, held out",
 }
@@ -97,8 +98,14 @@ def score_table(found: Found, metric: str, title: str, *, true: bool = False) ->
             for (network, stream), by_line in found.items()
         }
         if any(value is not None for value in cells.values()):
-            rows.append({"arm": line.label} | cells)
+            rows.append({"arm": line.label, "rows seen": rows_seen(found, line)} | cells)
     return Table(title, rows)
+
+
+def rows_seen(found: Found, line: Line) -> int | None:
+    """By a model and by what it went on from; nothing of what was not trained."""
+    models = next(by_line[line] for by_line in found.values() if line in by_line)
+    return models[0].get("seen")
 
 
 def cell(by_line: Mapping[Line, Sequence[Mapping]], line: Line, metric: str) -> Interval | None:

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from toys.recovery_cases import RECOVERY_CASES
 from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.recovery_calibration import LEVELS
+from toys.reproduce.recovery_modadd import CHANCE
 from toys.reproduce.recovery_results import Results, differences, label, mean
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_structure import STRUCTURES
 from toys.reproduce.recovery_synthetic import SLAB
+from toys.reproduce.recovery_words_arms import CONTROL
 from toys.reproduce.tables import Cell, Table
 
 COLUMNS = {
@@ -158,13 +160,20 @@ def choices_table(results: Results) -> Table:
     return Table("Settings of the field's arms, chosen on the choosing seed", lines)
 
 
+def group_of(arm: str) -> str:
+    """Whose an arm is, to the table of costs."""
+    if arm in (CHANCE, CONTROL):
+        return "controls"
+    return "ours" if arm.startswith("ours") else "field"
+
+
 def cost_table(results: Results) -> Table:
     """CPU seconds of training, ours and the field's, per part."""
     lines = []
     for name, part in results.parts.items():
-        groups = {"search": part.searched, "ours": [], "field": []}
+        groups = {"search": part.searched, "ours": [], "field": [], "controls": []}
         for row in part.rows:
-            groups["ours" if row["arm"].startswith("ours") else "field"].append(row)
+            groups[group_of(row["arm"])].append(row)
         for group, rows in groups.items():
             if rows:
                 fresh = [row for row in rows if not row["cached"]]
