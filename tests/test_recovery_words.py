@@ -197,7 +197,8 @@ def test_ev_of_all_firings_and_of_the_surest_is_of_codes_as_they_are(monkeypatch
     found = words(SPLIT)
     pair = WordsControlJob(split=SPLIT, k=8, latents=64).build(found)
     monkeypatch.setattr(recovery_words, "refitted", lambda x, codes, atoms: torch.zeros_like(codes))
-    nothing = explained(found, pair, torch.zeros(len(found.test), 64))
+    with torch.no_grad():
+        nothing = explained(found, pair, torch.zeros(len(found.test), 64))
     whole, surest = worths(found, pair, 0, (2.0,))
     assert (whole["trimmed"], surest["trimmed"]) == (None, 2.0)
     assert whole["ev_refitted"] == surest["ev_refitted"] == nothing

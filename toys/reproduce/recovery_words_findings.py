@@ -117,8 +117,8 @@ def structures(results: Results) -> Iterator[str]:
 
 def trees(results: Results) -> Iterator[str]:
     """How many latents WordNet's tree ties, and what the shuffle changed: the twins' difference."""
-    rows = [m for m in models(results).get(f"{SLAB} tree", []) if m["trimmed"] is None]
-    rows = [row for row in rows if row.get("tied") is not None]
+    found = models(results).get(f"{SLAB} tree", [])
+    rows = list({row["seed"]: row for row in found if "tied" in row}.values())
     if not rows:
         return
     empty, changed = sum(row["tied"] == 0 for row in rows), mean(rows, "changed")
