@@ -10,9 +10,10 @@ import torch
 from priors import BernoulliPrior, SpikeSlabPrior, TruncatedNormalPrior
 from toys.reproduce import recovery_16k
 from toys.reproduce.recovery_16k_precision import LEAST, HalfMeanField, difference
+from toys.reproduce.recovery_16k_report import over
 from toys.reproduce.recovery_16k_runs import Phase
 from toys.reproduce.recovery_16k_settings import Settings16k, settings
-from toys.reproduce.recovery_16k_world import World
+from toys.reproduce.recovery_16k_world import World, peak_gib
 from toys.synth import SYNTH_16K
 from vsae import Autoencoder, FixedNoise, LinearDecoder, MeanFieldPosterior, SparseAutoencoder
 from vsae.batches import Batches
@@ -108,6 +109,12 @@ def test_hours_follow_from_the_rate():
     assert phase.hours(800) == pytest.approx(3.0)
 
 
+def test_memory_that_cannot_be_told_apart_is_left_out():
+    assert peak_gib(CPU) is None
+    assert over([None, None]) is None
+    assert over([1.0, None, 3.0]).mean == 2.0
+
+
 @pytest.mark.float32
 def test_smoke_run_writes_everything_it_promises(tmp_path, capsys):
     out, state, threads = tmp_path / "r", torch.get_rng_state(), torch.get_num_threads()
@@ -122,6 +129,10 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys):
         with (out / "tables" / f"{stem}.csv").open(newline="", encoding="utf-8") as file:
             assert len(list(csv.DictReader(file))) == len(records)
     ours, field = result["tables"]["models"]
+    assert ours["peak memory, GiB"] is field["peak memory, GiB"] is None
+    report = (out / "recovery-16k.md").read_text(encoding="utf-8")
+    assert "which was not tuned at this size" in report
+    assert "true dictionary (96 dimensions), not at this size" in report
     chosen = settings(smoke=True, seeds=None, share=1.0)
     recipe = chosen.recipe
     assert ours["rows seen"] == recipe.l1_rows + recipe.slab_rows + recipe.final_rows

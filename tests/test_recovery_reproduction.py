@@ -356,6 +356,39 @@ def test_the_reported_run_is_as_large_as_the_issue_asks():
         assert set(chosen_on) <= {chosen.choosing}
     layers = {job.reading.layer for job in planned["stories"]}
     assert layers == {1, 2, 3, 4, 5}
+    assert seeds_of_barred(chosen, planned) == {
+        "data-a, ours": {1, 2, 3, 4, 5},
+        "data-a, structure": {1, 2, 3},
+        "data-a, field": {1, 2, 3},
+        "copulas": {1, 2, 3, 4, 5},
+        "stories": {1, 2, 3},
+    }
+
+
+def seeds_of_barred(chosen, planned):
+    """The seeds that every comparison with a bar has, of its arms the least."""
+    found = {}
+
+    def add(name, arm, seed):
+        found.setdefault(name, {}).setdefault(arm, set()).add(seed)
+
+    for job in planned["data-a"]:
+        ours, wide = isinstance(job, RecipeJob), job.latents == chosen.widths[0]
+        if ours and wide and job.structure == "none":
+            add("data-a, ours", job.recipe, job.draw.generator)
+        elif ours and wide:
+            add("data-a, structure", job.structure, job.draw.generator)
+        elif not ours:
+            arm = (job.arm, job.latents, job.strength)
+            add("data-a, field", arm, job.draw.generator)
+    for job in planned["families"]:
+        case = RECOVERY_CASES[job.draw.case]
+        first = job.latents == case.case.features and isinstance(job, RecipeJob)
+        if first and case.family == "copula":
+            add("copulas", (job.draw.case, job.recipe), job.draw.generator)
+    for job in planned["stories"]:
+        add("stories", replace(job, seed=0), job.seed)
+    return {name: set.intersection(*arms.values()) for name, arms in found.items()}
 
 
 def test_the_option_lists_the_parts(capsys):

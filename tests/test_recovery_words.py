@@ -5,22 +5,36 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.special import stdtrit
 from torch import Generator
 
 from priors import TreeGatesPrior
-from toys.reproduce import recovery
+from toys.reproduce import recovery, recovery_words, recovery_words_gates
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import Part
 from toys.reproduce.recovery_settings import Settings, settings
-from toys.reproduce.recovery_words import WordsCodingJob, WordsControlJob, WordsFieldJob
+from toys.reproduce.recovery_structure import SHUFFLE
+from toys.reproduce.recovery_words import (
+    WordsCodingJob,
+    WordsControlJob,
+    WordsFieldJob,
+    WordsSlabJob,
+    explained,
+    worths,
+)
 from toys.reproduce.recovery_words_arms import CONTROL, L1, OURS, SLAB, WORD_ARMS
 from toys.reproduce.recovery_words_data import Split, kept_parents, words
 from toys.reproduce.recovery_words_figure import icicle
 from toys.reproduce.recovery_words_findings import best_of_field, word_findings
-from toys.reproduce.recovery_words_gates import STRUCTURES, latents_tree
+from toys.reproduce.recovery_words_gates import STRUCTURES, edges, latents_tree
 from toys.reproduce.recovery_words_plan import best_word_rates, word_jobs, word_searches
 from toys.reproduce.recovery_words_scores import detection, family, summary
 from toys.reproduce.recovery_words_tables import models, values, word_tables
+from toys.reproduce.tables import number
+from vsae import metrics
+from vsae.batches import stream
+from vsae.errors import NonFiniteLossError
+from vsae.recipes.recovery import RecoveryRecipe
 from vsae.recipes.sparse_coding import SparseCodingRecipe
 
 SPLIT = Split(seed=1, least=16)
@@ -156,7 +170,55 @@ def test_likeness_to_a_concept_and_its_parent_makes_no_cycle():
         TreeGatesPrior(latents_tree(drawn / 4, found.parents))  # refuses what is no forest
 
 
+def test_edges_are_counted_and_so_is_what_the_shuffle_changed(monkeypatch):
+    found, seen = words(SPLIT), []
+    chain = torch.tensor([-1, 0, 0, 1, 1, 2, 2])
+
+    def given(words, pair):
+        return chain
+
+    monkeypatch.setattr(recovery_words_gates, "wordnet_parents", given)
+    for seed in range(30):
+        dealt = metrics.shuffled_parents(chain, stream(seed, SHUFFLE))
+        said = edges(found, None, seed)
+        assert said == {"tied": 6, "changed": pytest.approx(int((dealt != chain).sum()) / 6)}
+        seen.append(said["changed"])
+    assert min(seen) == 0 < max(seen)  # a dealing may be the true one
+    chain = torch.full((7,), -1)
+    assert edges(found, None, 0) == {"tied": 0, "changed": None}
+
+
 # Jobs
+
+
+@pytest.mark.float32
+def test_ev_of_all_firings_and_of_the_surest_is_of_codes_as_they_are(monkeypatch):
+    """Amplitudes solved again are a curve of their own, whichever firings are kept."""
+    found = words(SPLIT)
+    pair = WordsControlJob(split=SPLIT, k=8, latents=64).build(found)
+    monkeypatch.setattr(recovery_words, "refitted", lambda x, codes, atoms: torch.zeros_like(codes))
+    with torch.no_grad():
+        nothing = explained(found, pair, torch.zeros(len(found.test), 64))
+    whole, surest = worths(found, pair, 0, (2.0,))
+    assert (whole["trimmed"], surest["trimmed"]) == (None, 2.0)
+    assert whole["ev_refitted"] == surest["ev_refitted"] == nothing
+    assert nothing < surest["ev"] < whole["ev"]
+
+
+@pytest.mark.float32
+def test_an_l1_phase_that_diverges_is_a_row_that_failed(monkeypatch):
+    class Diverges:
+        def __iter__(self):
+            raise NonFiniteLossError("no", code="loss.non_finite")
+
+    monkeypatch.setattr(RecoveryRecipe, "l1_phase", lambda *args, **settings: Diverges())
+    chosen = Settings()
+    rates = dict.fromkeys(WORD_ARMS, 0.01)
+    job = next(job for job in word_jobs(chosen, rates) if isinstance(job, WordsSlabJob))
+    row = job.compute().row
+    assert row["failed"]
+    assert row["models"] == []
+    assert (row["seed"], row["arm"]) == (job.split.seed, SLAB)
 
 
 def test_learning_rates_are_chosen_at_the_l0():
@@ -170,6 +232,7 @@ def test_learning_rates_are_chosen_at_the_l0():
         row("l1", 0.1, [(16.0, 0.4)]),
         row("l1", 0.2, [(20.0, 0.9)]),
         row("l1", 0.2, [(16.0, 0.8)]),  # never at 8
+        row("isotropic", 0.05, [(16.0, 0.9)]),  # one of a sweep, the others failed
         row("isotropic", 0.1, []),  # failed
         row("isotropic", 0.2, [(4.0, 0.1), (16.0, 0.2)]),
     ]
@@ -246,8 +309,8 @@ def planted(*, ours=0.9, f1=0.5, tree=0.4):
         "batch_topk": (0.6, 0.4),
     } | {f"{SLAB} {name}": (0.6, 0.4 if name != "tree" else tree) for name in STRUCTURES}
     for seed in chosen.seeds:
-        for number, (name, (ev, score)) in enumerate(level.items()):
-            jitter = 0.01 * ((seed * (number + 2)) % 5)
+        for place, (name, (ev, score)) in enumerate(level.items()):
+            jitter = 0.01 * ((seed * (place + 2)) % 5)
             made = [
                 {"name": name, "seed": seed, "failed": None, "trimmed": None, "dead": 0.0}
                 | {"l0": l0, "l0_asked": l0, "ev": ev + jitter, "ev_refitted": ev + jitter}
@@ -273,6 +336,43 @@ def test_findings_follow_from_the_rows():
     assert line.count("worse") == 3
     line = next(s for s in worse.split("\n") if "tree against none, concept F1" in s)
     assert line.count("better") == 3
+
+
+def test_amplitudes_solved_again_are_compared_of_every_arm_of_ours():
+    said = [s for s in word_findings(planted(), []) if "amplitudes of both solved again" in s]
+    assert [s.split("again, ")[1].split(":")[0] for s in said] == [
+        "ours, sparse coding", "ours, ℓ1 alone", "ours, slab"
+    ]  # fmt: skip
+    assert said[0].count("better") == said[1].count("worse") == 3
+
+
+def test_comparisons_are_made_at_the_level_of_all_of_them():
+    """By hand: 5 seeds, 3 arms at 3 values of L0."""
+    results = planted()
+    found = models(results)
+    one, two = (values(results, found[name], "ev", 8.0) for name in (OURS, "topk"))
+    gain = torch.tensor(one) - torch.tensor(two)
+    wide = float(stdtrit(4, 1 - 0.05 / 9 / 2) * gain.std() / 5**0.5)
+    said = next(s for s in word_findings(results, []) if "EV of held-out words, ours, sp" in s)
+    assert said.count(f"({number(float(gain.mean()))} ± {number(wide, digits=2)})") == 3
+
+
+@pytest.mark.parametrize(("tied", "changed"), [(0, None), (4, 0.5)])
+def test_a_tree_without_edges_is_said_to_be_none(tied, changed):
+    results = planted()
+    for row in results.parts["words"].rows:
+        for model in row["models"]:
+            shared = {"edges": 1, "child_purity": 0.5, "child_purity_chance": 0.1}
+            model |= shared | {"family": 0.5, "family_chance": 0.1}
+            model |= {"tied": tied, "changed": changed} if "tree" in model["name"] else {}
+    (said,) = [s for s in word_findings(results, []) if s.startswith("Words, structure, tree: ")]
+    assert f"in {0 if tied else 5} of 5 seeds" in said
+    assert ("latents tied to a parent, no edges;" in said) == (not tied)
+    table = word_tables(results, [])["words_family"]
+    cells = {row["arm"]: row["share of edges shuffled"] for row in table.rows}
+    assert cells["ours, slab"] is None
+    for name in ("ours, slab + WordNet's tree", "ours, slab + tree shuffled"):
+        assert cells[name] == "no edges" if not tied else cells[name].mean == 0.5
 
 
 def test_the_best_of_the_field_is_of_the_field():

@@ -1,6 +1,5 @@
 """The toy of the 16k protocol, rows that are drawn as training asks for them, and their truth."""
 
-import resource
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -98,8 +97,17 @@ def clock_of(device: torch.device) -> Callable[[], float]:
     return clock
 
 
-def peak_gib(device: torch.device) -> float:
-    """The most memory that was held at once, GiB, of the device that trains."""
+def forget_peak(device: torch.device) -> None:
+    """Count the most memory from now on: the next arm's alone, and what all arms share."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_gib(device: torch.device) -> float | None:
+    """The most memory of a GPU that was held at once since it was forgotten, GiB.
+
+    ``None`` on a CPU: a process's greatest memory cannot be reset, and is of all arms.
+    """
+    if device.type != "cuda":
+        return None
+    return torch.cuda.max_memory_allocated(device) / 2**30

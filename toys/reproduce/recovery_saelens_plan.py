@@ -27,7 +27,7 @@ def saelens_jobs(
     """Its arms on Data A; ours and both BatchTopK on the same law as it draws it."""
     if not chosen.saelens:
         return
-    for seed in chosen.seeds:
+    for seed in chosen.seeds[: chosen.few]:  # as many as our own arms of the field have
         for arm in PEERS:
             yield from _arm(_draw("data-a", seed, chosen), arm, found, chosen)
     for seed in chosen.seeds[:SEEDS]:
@@ -86,5 +86,10 @@ def saelens_said(chosen: Settings) -> str:
     return (
         f"*SAELens* {chosen.saelens}: its own trainers on the same rows of Data A, batches and "
         "schedule as of the field's arms, scored by the same code; k by the true L0, the learning "
-        f"rate chosen as theirs are, all else at its defaults. On `{THEIRS}` it draws toy and rows."
+        "rate chosen as theirs are. All else is at its defaults, and so not tuned as our arms of "
+        "the field are: its ℓ1 and JumpReLU have one sparsity coefficient, the default, where "
+        "ours have the best of three; warm-up of the coefficient, threshold and bandwidth, weight "
+        "of the auxiliary loss and the decoder's first norm are as it sets them; its rows are raw, "
+        "where ours are centred and scaled. Its arms show what its defaults score here, not what "
+        f"they could. On `{THEIRS}` it draws toy and rows."
     )

@@ -16,7 +16,7 @@ from toys.reproduce.recovery_scores import encoded, plain
 from toys.reproduce.recovery_synthetic import WEIGHTS
 from toys.reproduce.recovery_words_arms import CONTROL, L1, OURS, SLAB, WORD_ARMS
 from toys.reproduce.recovery_words_data import Split, Words, words
-from toys.reproduce.recovery_words_gates import STRUCTURES
+from toys.reproduce.recovery_words_gates import STRUCTURES, edges
 from toys.reproduce.recovery_words_scores import detection, family, summary
 from vsae import metrics
 from vsae.autoencoder import Autoencoder
@@ -35,6 +35,7 @@ from vsae.training import fit
 
 WEAK = 0.5  # λ of the control: weak enough that more than k latents are active
 PERMUTED = 19_000_000  # a random stream
+TREES = (f"{SLAB} tree", f"{SLAB} tree-shuffled")
 COVERED = 0.5  # of a latent's words, from which another is its parent
 
 
@@ -160,7 +161,7 @@ class WordsSlabJob(Job):
         recipe: Its settings; phase 3 is left out.
         structures: Names in ``STRUCTURES``.
         latents: ``K``.
-        levels: Values of L0 down to which the surest firings are kept, amplitudes solved again.
+        levels: Values of L0 down to which the surest firings are kept.
     """
 
     split: Split
@@ -171,11 +172,16 @@ class WordsSlabJob(Job):
 
     def compute(self) -> Found:
         found, seed = words(self.split), self.split.seed
-        row, run = {}, self.recipe.l1_phase(found.train, latents=self.latents, seed=seed)
+        run = self.recipe.l1_phase(found.train, latents=self.latents, seed=seed)
+        row: dict = {"strength": self.recipe.noise[1]}
         begun = time.process_time()
-        for _ in run:
-            pass
-        row["strength"], row["l1_seconds"] = self.recipe.noise[1], time.process_time() - begun
+        try:
+            for _ in run:
+                pass
+        except NonFiniteLossError as error:
+            row |= {"seed": seed, "arm": SLAB, "seconds": time.process_time() - begun}
+            return Found(row | {"failed": str(error), "models": []})
+        row["l1_seconds"] = time.process_time() - begun
         wanted = [
             (
                 f"{SLAB} {name}",
@@ -184,7 +190,10 @@ class WordsSlabJob(Job):
             )
             for name in self.structures
         ]
-        return measured(self.split, SLAB, row, wanted)
+        made, trees = measured(self.split, SLAB, row, wanted), edges(found, run.autoencoder, seed)
+        for model in made.row["models"]:
+            model |= trees if model["name"] in TREES else {}
+        return made
 
     def _slab(self, found: Words, pair: Autoencoder, name: str) -> Run:
         seed = self.split.seed
@@ -220,7 +229,7 @@ def measured(split: Split, arm: str, about: dict, wanted: Iterable[Wanted]) -> F
 
 @torch.no_grad()
 def worths(found: Words, pair: Autoencoder, seed: int, levels: tuple[float, ...]) -> list[dict]:
-    """Of the codes as they are, and of the surest firings, their amplitudes solved again."""
+    """Of all firings, and of the surest."""
     codes = encoded(pair, found.vectors)
     models = [worth(found, pair, codes.values, None, seed)]
     for level in levels:
@@ -233,20 +242,22 @@ def worths(found: Words, pair: Autoencoder, seed: int, levels: tuple[float, ...]
 def worth(
     found: Words, pair: Autoencoder, codes: Tensor, level: float | None, seed: int
 ) -> dict[str, object]:
-    """Everything that is measured of some codes of all words."""
+    """Everything that is measured of some codes of all words.
+
+    EV is of the codes as they are, and again with amplitudes solved anew: two curves of every arm.
+    """
     held = codes[found.held]
     known, asked = ((codes[half.words], half.on) for half in (found.known, found.asked))
     scores = summary(detection(known, asked, stream(seed, PERMUTED)))
     own = family(known, asked, parents_of(found, pair, codes), found.parents)
     solved = refitted(found.normalizer(found.test) - pair.b_dec, held, pair.W_dec)
-    again = explained(found, pair, solved)
     return (
         {
             "trimmed": level,
             "l0": float(metrics.l0(held)),
             "l0_asked": float(metrics.l0(asked[0])),
-            "ev": again if level is not None else explained(found, pair, held),
-            "ev_refitted": again,
+            "ev": explained(found, pair, held),
+            "ev_refitted": explained(found, pair, solved),
             "dead": 100 * float(metrics.dead_fraction(codes)),
         }
         | scores

@@ -49,11 +49,13 @@ def tree(words: Words, recipe: RecoveryRecipe, seed: int) -> Gates:
 
 
 def tree_shuffled(words: Words, recipe: RecoveryRecipe, seed: int) -> Gates:
-    """The same latents on the same levels, with as many children each: other parents."""
+    """The same latents on the same levels, with as many children each: parents dealt anew.
+
+    A dealing may give a latent its true parent again: :func:`edges` says how often.
+    """
 
     def gates(pair: Autoencoder) -> nn.Module:
-        parents = wordnet_parents(words, pair)
-        return on_tree(metrics.shuffled_parents(parents, stream(seed, SHUFFLE)))
+        return on_tree(shuffled_parents(wordnet_parents(words, pair), seed))
 
     return gates
 
@@ -85,6 +87,23 @@ def wordnet_parents(words: Words, pair: Autoencoder) -> Int[Tensor, " K"]:
     codes = encoded(pair, words.vectors[words.known.words]).values
     similar = metrics.f1_similarities(codes, words.known.on.double())
     return latents_tree(similar, words.parents)
+
+
+def shuffled_parents(parents: Int[Tensor, " K"], seed: int) -> Int[Tensor, " K"]:
+    """Those of the shuffled tree."""
+    return metrics.shuffled_parents(parents, stream(seed, SHUFFLE))
+
+
+def edges(words: Words, pair: Autoencoder, seed: int) -> dict[str, float | None]:
+    """Latents that WordNet's tree ties to a parent; the share of edges that the shuffle changed.
+
+    Of no edges there is no share: with or without a tree, gates are then independent.
+    """
+    parents = wordnet_parents(words, pair)
+    tied = parents >= 0
+    moved = (shuffled_parents(parents, seed) != parents)[tied]
+    share = float(moved.double().mean()) if len(moved) else None
+    return {"tied": int(tied.sum()), "changed": share}
 
 
 def latents_tree(

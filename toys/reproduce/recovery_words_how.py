@@ -19,12 +19,13 @@ were trained on without their labels. {latents} latents; {arms} see {seen} rows,
 rate out of {rates} of the greatest EV at L0 {at:g} on the choosing seed (at the middle k where
 the knob is k). Ours: {l1} rows of ℓ1 and {relaxed} without shrinkage, or {slab_l1} of ℓ1 and
 {slab} of spike and slab, sizes and learning rates chosen by hand on that seed, too, EV and
-concept scores in sight. The slab's firings are also trimmed to the surest, amplitudes solved
-again. The true tree is given to the latents that stand for concepts after the ℓ1 phase (F1 at
-least {stands:g} on known words). The control has random training words as atoms, under sparse
-coding's guide, without training. Permuted words, shuffled couplings, a shuffled tree and two
-sets of random words as atoms are the other chance levels. Metrics are linear in log L0 inside
-each sweep."""
+concept scores in sight. The slab's firings are also trimmed to the surest. EV is of codes as
+they are (sparse coding's amplitudes are solved again by its own guide), and of every arm's with
+amplitudes solved again, each a curve of its own. The true tree is given to the latents that
+stand for concepts after the ℓ1 phase (F1 at least {stands:g} on known words). The control has
+random training words as atoms, under sparse coding's guide, without training. Permuted words,
+shuffled couplings, a shuffled tree and two sets of random words as atoms are the other chance
+levels. Metrics are linear in log L0 inside each sweep."""
 
 
 def word_how(chosen: WordSettings) -> str:

@@ -38,12 +38,14 @@ def best_word_rates(rows: Sequence[Mapping], l0: float = CHOSEN_AT) -> dict[str,
         points = sweeps.setdefault(row["arm"], {}).setdefault(row["lr"], [])
         points += [(model["l0"], model["ev"]) for model in row["models"]]
     return {
-        arm: max(found, key=lambda lr: _reached(found[lr], l0)) for arm, found in sweeps.items()
+        arm: max(found, key=lambda lr: _reached(arm, found[lr], l0))
+        for arm, found in sweeps.items()
     }
 
 
-def _reached(points: Sequence[tuple[float, float]], l0: float) -> float:
-    value = points[0][1] if len(points) == 1 else at_l0(points, l0)
+def _reached(arm: str, points: Sequence[tuple[float, float]], l0: float) -> float:
+    # no point at all: training failed
+    value = points[0][1] if points and arm in COUNTED else at_l0(points, l0)
     return -float("inf") if value is None else value
 
 

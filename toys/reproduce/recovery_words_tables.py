@@ -100,14 +100,22 @@ def _families(results: Results) -> Table:
         "child_purity_chance": "its chance",
         "family": "family",
         "family_chance": "family's chance",
+        "tied": "latents tied",
     }
     lines = []
     for name, rows in models(results).items():
         whole = [row for row in rows if row["trimmed"] is None]
         for strength, group in _by_strength(whole):
             line: dict[str, Cell] = {"arm": WORD_LABELS[name], "strength": strength}
-            lines.append(line | {label: mean(group, column) for column, label in names.items()})
+            line |= {label: mean(group, column) for column, label in names.items()}
+            lines.append(line | {"share of edges shuffled": _changed(group)})
     return Table("Words: the latents' own hierarchy against WordNet's", lines)
+
+
+def _changed(rows: Sequence[Mapping]) -> Cell:
+    """What the shuffle changed of WordNet's tree, where it was given to latents."""
+    tied = any("tied" in row for row in rows)
+    return mean(rows, "changed") or ("no edges" if tied else None)
 
 
 def _by_strength(rows: Sequence[Mapping]) -> list[tuple[float, list[Mapping]]]:
