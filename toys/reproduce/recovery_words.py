@@ -16,7 +16,7 @@ from toys.reproduce.recovery_scores import encoded, plain
 from toys.reproduce.recovery_synthetic import WEIGHTS
 from toys.reproduce.recovery_words_arms import CONTROL, L1, OURS, SLAB, WORD_ARMS
 from toys.reproduce.recovery_words_data import Split, Words, words
-from toys.reproduce.recovery_words_gates import STRUCTURES, edges
+from toys.reproduce.recovery_words_gates import STRUCTURES, edges, wordnet_parents
 from toys.reproduce.recovery_words_scores import detection, family, summary
 from vsae import metrics
 from vsae.autoencoder import Autoencoder
@@ -190,7 +190,10 @@ class WordsSlabJob(Job):
             )
             for name in self.structures
         ]
-        made, trees = measured(self.split, SLAB, row, wanted), edges(found, run.autoencoder, seed)
+        made, trees = (
+            measured(self.split, SLAB, row, wanted),
+            edges(wordnet_parents(found, run.autoencoder), seed),
+        )
         for model in made.row["models"]:
             model |= trees if model["name"] in TREES else {}
         return made

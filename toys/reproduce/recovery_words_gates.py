@@ -94,12 +94,11 @@ def shuffled_parents(parents: Int[Tensor, " K"], seed: int) -> Int[Tensor, " K"]
     return metrics.shuffled_parents(parents, stream(seed, SHUFFLE))
 
 
-def edges(words: Words, pair: Autoencoder, seed: int) -> dict[str, float | None]:
-    """Latents that WordNet's tree ties to a parent; the share of edges that the shuffle changed.
+def edges(parents: Int[Tensor, " K"], seed: int) -> dict[str, float | int | None]:
+    """Latents that a tree ties to a parent; the share of edges that the shuffle changed.
 
     Of no edges there is no share: with or without a tree, gates are then independent.
     """
-    parents = wordnet_parents(words, pair)
     tied = parents >= 0
     moved = (shuffled_parents(parents, seed) != parents)[tied]
     share = float(moved.double().mean()) if len(moved) else None
