@@ -160,7 +160,7 @@ def bars_of(axis: Axes, found: Mapping[str, Sequence[Mapping]], kind: str) -> di
                 label={"density": "chance"}.get(column, column) if at == 0 else None,
             )
             shown[f"{name}, {column}"] = cell.mean
-    names = {"none": "none (read off after)", "true": "true trees (read off after)"}
+    names = {"none": "none\n(read off after)", "true": "true trees\n(read off after)"}
     axis.set_xticks(range(len(found)), [names.get(n, n) for n in found], fontsize=8)
     axis.set_ylim(0, 1.05)
     axis.legend(fontsize=8, frameon=False)
