@@ -145,9 +145,15 @@ def provenance(folder: Path, block: Block) -> str:
     sizes = f"{len(seeds)} seed{'s' * (len(seeds) != 1)}, {settings.get('steps', '?')} steps"
     if data := settings.get("data"):
         sizes += f", data {' and '.join(data)}"
+    took = f"{run['wall_seconds']:.0f} s"
+    if models := run.get("models"):
+        took += (
+            f" ({models['found']} of {models['all']} models were in the folder; to train all took "
+            f"{models['seconds']:.0f} CPU s)"
+        )
     line = (
         f"*Written by `{block.command}{' --smoke' * smoke}` ({sizes}) on {finished:%Y-%m-%d} in "
-        f"{run['wall_seconds']:.0f} s; {versions}.*"
+        f"{took}; {versions}.*"
     )
     warning = "\n\n**A smoke run: these numbers show only that the script works.**"
     return line + warning * smoke

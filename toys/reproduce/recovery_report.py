@@ -81,9 +81,10 @@ def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[
         "tables": {stem: table.records() for stem, table in tables.items()},
         "figures": [str(path) for path in pictures],
         "failed": [dict(row) for row in failures(results)],
+        "models": spent(results),
         "wall_seconds": time.monotonic() - begun,
     }
-    kept = ("reproduction", "smoke", "settings", "bars", "failed", "wall_seconds")
+    kept = ("reproduction", "smoke", "settings", "bars", "failed", "models", "wall_seconds")
     run = {name: result[name] for name in kept} | {"threads": options.threads}
     arguments.write_json(out / "run.json", run | {"versions": arguments.versions()})
     return result, f"{text}\n\nWritten to {out} in {result['wall_seconds']:.0f} s."
@@ -128,6 +129,17 @@ def models_csv(results: Results) -> Table:
 def failures(results: Results) -> list[Mapping]:
     """Models that became non-finite."""
     return [row for part in results.parts.values() for row in part.rows if row["failed"]]
+
+
+def spent(results: Results) -> dict[str, float | int]:
+    """How many models there are, searches included, how many of them were found, what all took."""
+    parts = results.parts.values()
+    rows = {row["file"]: row for part in parts for row in (*part.searched, *part.rows)}
+    return {
+        "all": len(rows),
+        "found": sum(row["cached"] for row in rows.values()),
+        "seconds": sum(row["seconds"] for row in rows.values()),
+    }
 
 
 def markdown(

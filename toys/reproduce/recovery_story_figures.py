@@ -3,16 +3,21 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from toys.reproduce.flat_matched import over_seeds
-from toys.reproduce.recovery_figures import write
+from toys.reproduce.recovery_arms import COLOURS
+from toys.reproduce.recovery_figures import OURS, write
+from toys.reproduce.recovery_recommended import RECOMMENDED
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_stories import RANDOM
-from toys.reproduce.recovery_story_tables import Line, curves
+from toys.reproduce.recovery_story_tables import NAMES, Line, curves
 
-TAB = matplotlib.colormaps["tab20"].colors
+PALE = "#ef9a9a"  # ours that is not recommended
+STYLES = {NAMES[arm]: COLOURS[arm] for arm in ("batch_topk", "matryoshka")}
+STYLES |= {NAMES[RECOMMENDED]: OURS}
 
 
 def draw_stories(results: Results, folder: Path) -> list[Path]:
@@ -33,7 +38,6 @@ def frontier(
     layers = results.settings.layers
     figure = Figure(figsize=(4.2 * len(layers) + 3, 4.6), layout="constrained")
     axes, shown = figure.subplots(1, len(layers), squeeze=False)[0], {}
-    names = list(dict.fromkeys(line.name for line in found if drawn(line)))
     for axis, layer in zip(axes, layers, strict=True):
         for line, points in found.items():
             if line.layer != layer or not drawn(line):
@@ -47,19 +51,31 @@ def frontier(
                 linestyle="--" if line.start == RANDOM else "-",
                 linewidth=1.8 if ours else 1.0,
                 markersize=3,
-                color=TAB[names.index(line.name) % len(TAB)],
+                color=STYLES.get(line.name, PALE),
                 label=f"{line.name}, from {line.start}",
             )
             shown[f"layer {layer}, {line.name}, from {line.start}"] = spots
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        axis.set_title(f"layer {layer}", fontsize=10)
-        axis.set_xlabel("L0")
-        axis.spines[["top", "right"]].set_visible(False)
+        dress(axis, f"layer {layer}")
     what = {"ev": "unexplained variance", "ce_recovered": "loss not recovered"}[metric]
     axes[0].set_ylabel(f"{what}, held out")
-    axes[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7, frameon=False)
+    handles, labels = axes[layers.index(results.settings.middle)].get_legend_handles_labels()
+    axes[-1].legend(
+        handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False
+    )
     return figure, shown
+
+
+def dress(axis: Axes, title: str) -> None:
+    """Logarithmic axes with numbers that people read."""
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        side.set_minor_formatter(NullFormatter())
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel("L0")
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def drawn(line: Line) -> bool:
