@@ -58,7 +58,9 @@ def test_train_eval_plot(prior, acts, tmp_path, capsys):
 
 
 @pytest.mark.float32
-@pytest.mark.parametrize("which", [["--k", "4", "--architecture", "topk"], ["--prior", "isotropic"]])
+@pytest.mark.parametrize(
+    "which", [["--k", "4", "--architecture", "topk"], ["--prior", "isotropic"]]
+)
 def test_some_rows_trained_on_are_scored_and_all_held_out(
     which, acts, tmp_path, monkeypatch, capsys
 ):

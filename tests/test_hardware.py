@@ -41,12 +41,13 @@ def test_the_probe_tells_float32_from_bfloat16(monkeypatch):
 
 def test_on_this_cpu_products_are_accurate_or_refused(setting):
     """With AMX the offer of bfloat16 is taken: an error then, and products as before."""
-    random = torch.get_rng_state()
+    random, refused = torch.get_rng_state(), None
     try:
         with faster_matmul():
             assert matmul_error() <= hardware.INACCURATE
     except ConfigError as error:
-        assert error.code == "hardware.inaccurate"
+        refused = error.code
+    assert refused in (None, "hardware.inaccurate")
     assert matmul_error() <= hardware.INACCURATE
     assert torch.equal(random, torch.get_rng_state())
 
