@@ -133,6 +133,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     faults = {}
     for how in ("tuned", "plain"):
         command = [sys.executable, "-c", program, how]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        faults[how] = int(done.stdout)
+        # The least of three: a kernel short of memory takes pages back, which are faults again.
+        tries = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in "123"]
+        faults[how] = min(int(done.stdout) for done in tries)
     assert 10 * faults["tuned"] < faults["plain"]
