@@ -130,7 +130,7 @@ ITERATION_FAST = "not (exports or program or average or saves or svi or mean_ove
 ITERATION = [
     ("FISTA: step length", "vsae/posteriors/fista.py", "1 / greatest_eigenvalue(atoms)", "1.9 / greatest_eigenvalue(atoms)"),
     ("FISTA: σ² of the penalty", "vsae/posteriors/fista.py", "length * self.noise() ** 2", "length * self.noise()"),
-    ("FISTA: no momentum", "vsae/posteriors/fista.py", "ahead = torch.lerp(z, new, 1 + (momentum - 1) / after)", "ahead = new"),
+    ("FISTA: no momentum", "vsae/posteriors/accelerated.py", "ahead = torch.lerp(z, new, 1 + (momentum - 1) / after)", "ahead = new"),
     ("FISTA: bias", "vsae/posteriors/fista.py", "target = x if bias is None else x - bias", "target = x"),
     ("FISTA: the plain one unrolls", "vsae/posteriors/fista.py", 'with torch.no_grad():\n            return {"z": point(self.solve(x))}', 'with torch.enable_grad():\n            return {"z": point(self.solve(x))}'),
     ("FISTA: bound on the eigenvalue", "vsae/posteriors/fista.py", "2 * (log_norm + norm.log())", "2 * log_norm + norm.log()"),

@@ -44,6 +44,7 @@ def test_a_share_is_one_of_everything_but_of_batches(share):
         assert rows >= size
         assert abs(rows - share * getattr(whole, name)) <= size
     assert part.batch_size == whole.batch_size
+    assert chosen.sample >= chosen.first >= whole.batch_size  # phases begin on these
     assert chosen.spread_steps == ({0.5: 50, 0.01: 1, 1e-6: 1}[share], 100)
     assert chosen.sample >= chosen.case.features
 

@@ -17,22 +17,13 @@ from toys.reproduce.recovery_16k_precision import Difference, difference
 from toys.reproduce.recovery_16k_runs import FIELD, Phase, Trained, field, ours, scored
 from toys.reproduce.recovery_16k_settings import Settings16k, settings
 from toys.reproduce.recovery_16k_world import World, forget_peak
+from toys.reproduce.recovery_tables import COLUMNS as QUALITY
 from toys.reproduce.tables import Cell, Table, interval
 from toys.synth import DATA_A
 
 GROUPS = 32  # of features by rank, in the figure
-COLUMNS = {
-    "mcc": "MCC",
-    "chance": "chance MCC",
-    "f1": "F1",
-    "precision": "precision",
-    "recall": "recall",
-    "l0": "L0",
+COLUMNS = {name: title for name, title in QUALITY.items() if name != "f1_trimmed"} | {
     "true_l0": "true L0",
-    "share": "share > 0.9",
-    "uniqueness": "uniqueness",
-    "ev": "EV",
-    "dead": "dead, %",
     "seconds": "s",
     "memory": "peak memory, GiB",
 }

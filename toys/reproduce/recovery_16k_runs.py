@@ -9,6 +9,7 @@ from tqdm import tqdm
 from toys.reproduce.flat_arms import DEAD_AFTER
 from toys.reproduce.recovery_16k_precision import HalfMeanField
 from toys.reproduce.recovery_16k_world import World, peak_gib
+from toys.reproduce.recovery_field import field_run
 from toys.reproduce.recovery_scores import encoded, plain, quality
 from vsae import metrics
 from vsae.autoencoder import Autoencoder
@@ -17,8 +18,6 @@ from vsae.normalizers import AffineNormalizer
 from vsae.presets import batch_topk_autoencoder, with_auxk
 from vsae.recipes.recovery import updates
 from vsae.run import Run
-from vsae.schedules import LinearDecay
-from vsae.training import fit
 
 WEIGHTS = 4_000_000_000  # a random stream
 APART = 10_000_000  # steps between the rows of phases
@@ -123,15 +122,8 @@ def field(world: World) -> Trained:
             )
             pair = with_auxk(pair, after=DEAD_AFTER).to(sample.device)
         steps = updates(chosen.part_seen, chosen.batch)
-        decay = LinearDecay(start=steps * 4 // 5, end=steps)
-        return fit(
-            pair,
-            sample,
-            steps=steps,
-            batch_size=chosen.batch,
-            lr=chosen.lr,
-            lr_schedule=decay,
-            seed=world.seed,
+        return field_run(
+            pair, sample, steps=steps, batch=chosen.batch, lr=chosen.lr, seed=world.seed
         )
 
     run, phase = trained(world, FIELD, "all", build, chosen.seen, start=3 * APART)

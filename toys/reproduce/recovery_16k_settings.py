@@ -36,7 +36,7 @@ class Settings16k:
         seen: Rows that it sees, as many times those of ours as on Data A.
         published: Rows that the published runs see: for the cost.
         sample: Rows of which units, first atoms and first amplitudes are taken.
-        first: Of these, those of which first amplitudes are.
+        first: Of these, those of which first amplitudes are; a batch of ours at least.
         test: Held-out rows.
         share: Of the protocol that is run.
     """
@@ -96,7 +96,7 @@ def settings(*, smoke: bool, seeds: int | None, share: float) -> Settings16k:
     """The whole, its first part, or a tiny one that only shows that everything works."""
     chosen = _smoke() if smoke else Settings16k()
     if share < 1 and not smoke:  # fewer rows where little is learned, and little can be seen
-        chosen = replace(chosen, sample=16_384, first=1_024, test=1_024)
+        chosen = replace(chosen, sample=16_384, first=2_048, test=1_024)
     if seeds:
         chosen = replace(chosen, seeds=tuple(range(1, 1 + seeds)))
     return replace(chosen, share=share)

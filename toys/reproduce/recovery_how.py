@@ -14,8 +14,8 @@ the families, where the ℓ1 phase alone sees as many rows as all three; {field}
 iterations of the guides at evaluation. The numbers, and those of the field's arms, were chosen
 on generator seed {choosing}, by the truth in both cases; what is reported is of seeds {seeds},
 each its own dictionary, rows, weights and order of rows. Intervals are 95 % t-intervals over
-these. The field's arms and structure on Data A, families beyond the copulas and other
-widths are of the first {few}; differences are of the seeds that both have.
+these. The field's arms and structure on Data A, families beyond the copulas and other widths are
+of the first {few}; differences are of the seeds that both have.
 
 *The field's arms* are this library's, trained on the same rows and scored by the same code: of
 learning rates {rates}, and of strengths where the knob is not an L0, each has the candidate of
@@ -44,14 +44,14 @@ rows. Ours is `vsae.SparseCodingRecipe` as it ships, k = {recommended} (L0 is be
 the greatest explained variance among {story_rates} on layer {middle} and seed {choosing}, on as
 many rows and from the same start. Atoms, and encoders, start at random data points, the same for
 all arms of a seed; on layer {middle} also at random directions, with more values of k, and with
-{lengths} times the rows. The last are the fair comparison in time: an iterative guide takes two
-to three times as long a row. Matryoshka is of layer {middle}. The other arms of ours are ℓ1
-dictionaries that end at λ = {end:g}, of whose codes at most k latents are kept and their
-amplitudes solved again by non-negative least squares ("refitted"), and slabs of {laws}
-amplitudes after them, at a noise floor of {noises}. Metrics are linear in log L0 between an
-arm's points, and nothing is extrapolated. Stability is the share of atoms with a partner above
-cosine 0.9 in another seed's run, beside that of two draws of data points. Evidence is a bound
-under one noise for all rows, on {held} held-out rows.
+{lengths} times the rows. The last are the comparison in time, which their table gives.
+Matryoshka is of layer {middle}. The other arms of ours are ℓ1 dictionaries that end at λ =
+{end:g}, of whose codes at most k latents are kept and their amplitudes solved again by
+non-negative least squares ("refitted"), and slabs of {laws} amplitudes after them, at a noise
+floor of {noises}. Metrics are linear in log L0 between an arm's points, and nothing is
+extrapolated. Stability is the share of atoms with a partner above cosine 0.9 in another seed's
+run, beside that of two draws of data points. Evidence is a bound under one noise for all rows,
+on {held} held-out rows.
 
 *Calibration* is of latents that are features: cosine above 0.9 for probabilities, above 0.99 for
 amplitudes, on rows where the feature fires and the gate says so.
@@ -61,14 +61,14 @@ of both tokens added up, *sums* the last layer at the last token, over all 3481 
 {modadd_held} are held out. A plane is that of a frequency with more than an equal share of the
 Fourier power. Arms have {modadd_latents} latents; V-SAEs go on from an ℓ1 run whose latents are
 matched to evenly spaced slots on the true rings, which are what the true structure ties, or
-start at these slots, where atoms are held while the encoder learns for as many updates. Rows seen
-and CPU seconds include this first phase, each time. Shuffled structure ties other latents, by
-seed. Structure is compared only where mean L0 is within 5 %. Planarity decides: blocks and rings
-are in part there without training, as random data points with codes relu(atom · x) show. σ and λ
-were set after a look at pizza's *numbers*, reported seeds included: of that stream the rules are
-not blind.
+start at these slots, where atoms are held while the encoder learns for as many updates. Rows
+seen and CPU seconds include this first phase, each time. Shuffled structure ties other latents,
+by seed. Structure is compared only where mean L0 is within 5 %. Planarity decides: blocks and
+rings are in part there without training, as random data points with codes relu(atom · x) show. σ
+and λ were set after a look at pizza's *numbers*, reported seeds included: of that stream the
+rules are not blind.
 
-What this does not show: larger networks, longer training of the field's arms, other widths."""
+What this does not show: larger networks, longer training of the field's arms on synthetic data."""
 
 
 def how(chosen: Settings) -> str:

@@ -9,7 +9,7 @@ held there while the encoder learns for as many updates as the ℓ1 run has.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -18,9 +18,9 @@ from priors import BlockDiagonalPrior, IsotropicPrior
 from priors.replicas import stack, unstack
 from toys.reproduce.quickstart_arms import POSTERIOR_SCALE, started
 from toys.reproduce.quickstart_structure import Belief, laplacian_prior
+from toys.reproduce.recovery_field import field_run, weights_of
 from toys.reproduce.recovery_modadd_data import Activations, Slots, activations
 from toys.reproduce.recovery_modadd_settings import ModAddSettings
-from toys.reproduce.recovery_synthetic import WEIGHTS
 from vsae.autoencoder import Autoencoder
 from vsae.batches import stream
 from vsae.presets import (
@@ -30,8 +30,6 @@ from vsae.presets import (
     variational_autoencoder,
 )
 from vsae.recipes.sparse_coding import SparseCodingRecipe
-from vsae.schedules import LinearDecay
-from vsae.training import fit
 
 SHUFFLE = 16_000_000  # a random stream
 DATA, FOUND, TRUE = "random", "ℓ1 run", "true rings"  # where a model starts
@@ -99,13 +97,6 @@ class Begun:
 Train = Callable[[Where], Iterator[Trained]]
 
 
-def weights_of(seed: int, build: Callable[[], Autoencoder]) -> Autoencoder:
-    """An untrained pair whose random weights are those of a seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(seed, WEIGHTS).initial_seed())
-        return build()
-
-
 def l1_pair(where: Where, strength: float, seed: int = 0) -> Autoencoder:
     """Untrained."""
     width, latents, normalizer = (
@@ -113,16 +104,14 @@ def l1_pair(where: Where, strength: float, seed: int = 0) -> Autoencoder:
         where.sizes.latents,
         where.found.normalizer,
     )
-    return weights_of(
-        seed, lambda: l1_autoencoder(width, latents, l1=strength, normalizer=normalizer)
-    )
+    with weights_of(seed):
+        return l1_autoencoder(width, latents, l1=strength, normalizer=normalizer)
 
 
 def trained(where: Where, pair: Autoencoder, steps: int, batch: int, seeds: list[int] | int):
     """The pair, or its replicas, after training; the last fifth in a straight line to 0."""
-    decay = LinearDecay(start=steps * 4 // 5, end=steps)
     data, lr = where.found.train, where.sizes.lr
-    for _ in fit(pair, data, steps=steps, batch_size=batch, lr=lr, lr_schedule=decay, seed=seeds):
+    for _ in field_run(pair, data, steps=steps, batch=batch, lr=lr, seed=seeds):
         pass
     return pair
 
@@ -194,16 +183,15 @@ def variational(prior: Callable[[Where, Belief, int], nn.Module]) -> Train:
         beliefs = believed(where)
 
         def build(noise: float, seed: int) -> Autoencoder:
-            make = partial(
-                variational_autoencoder,
-                where.found.train.shape[1],
-                prior(where, beliefs[seed], seed),
-                noise=noise,
-                link=nn.ReLU(),
-                scale=POSTERIOR_SCALE * beliefs[seed].scale,
-                normalizer=where.found.normalizer,
-            )
-            return weights_of(seed, make)
+            with weights_of(seed):
+                return variational_autoencoder(
+                    where.found.train.shape[1],
+                    prior(where, beliefs[seed], seed),
+                    noise=noise,
+                    link=nn.ReLU(),
+                    scale=POSTERIOR_SCALE * beliefs[seed].scale,
+                    normalizer=where.found.normalizer,
+                )
 
         return dense(where, where.sizes.noises, build)
 
@@ -257,9 +245,8 @@ def with_k(preset: Callable[..., Autoencoder]) -> Train:
         sizes, found = where.sizes, where.found
         width, normalizer = found.train.shape[1], found.normalizer
         for seed in where.seeds:
-            pair = weights_of(
-                seed, lambda: preset(width, sizes.latents, k=sizes.k, normalizer=normalizer)
-            )
+            with weights_of(seed):
+                pair = preset(width, sizes.latents, k=sizes.k, normalizer=normalizer)
             pair = trained(where, pair, sizes.field_steps, sizes.batch, seed)
             yield Trained(DATA, float(sizes.k), seed, pair, sizes.field_steps * sizes.batch)
 

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vsae.posteriors.accelerated import accelerated
+
 STEPS = 100
 WIDEST = 64  # active latents of a row that are kept, at most
 CHUNK = 2048
@@ -40,12 +42,9 @@ def _refit(x: Tensor, codes: Tensor, atoms: Tensor, width: int) -> Tensor:
     gram, target = own @ own.mT, (own @ x[..., None])[..., 0]
     # A row sum of |gram| is at least its greatest eigenvalue.
     length = 1 / gram.abs().sum(-1).amax(-1, keepdim=True).clamp(min=1e-12)
-    z = ahead = values.clamp(min=0)
-    momentum = 1.0
-    for _ in range(STEPS):
-        step = target - (gram @ ahead[..., None])[..., 0]
-        new = (ahead + length * step).clamp(min=0)
-        after = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        ahead = new + (momentum - 1) / after * (new - z)
-        z, momentum = new, after
+
+    def update(ahead: Tensor) -> Tensor:
+        return (ahead + length * (target - (gram @ ahead[..., None])[..., 0])).clamp(min=0)
+
+    z = accelerated(update, values.clamp(min=0), STEPS)
     return torch.zeros_like(codes).scatter_(-1, support, torch.where(values > 0, z, 0.0))

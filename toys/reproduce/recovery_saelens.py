@@ -15,11 +15,12 @@ from torch import Tensor
 from toys.reproduce.recovery_arms import ARMS, Arm, k_of
 from toys.reproduce.recovery_cache import Found, Job
 from toys.reproduce.recovery_data import Draw, Problem, problem
+from toys.reproduce.recovery_field import weights_of
 from toys.reproduce.recovery_saelens_data import library, quiet
 from toys.reproduce.recovery_scores import scores
-from toys.reproduce.recovery_synthetic import WEIGHTS, described
+from toys.reproduce.recovery_synthetic import described
 from vsae.autoencoder import Autoencoder
-from vsae.batches import Batches, stream
+from vsae.batches import Batches
 from vsae.presets import jumprelu_autoencoder, topk_autoencoder
 from vsae.presets.matryoshka import PUBLISHED
 
@@ -190,8 +191,7 @@ class SAELensJob(Job):
     def compute(self) -> Found:
         found, peer = problem(self.draw), PEERS[self.arm]
         row = described(self.draw, self.arm) | {"strength": self.strength, "lr": self.lr}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(self.draw.generator, WEIGHTS).initial_seed())
+        with weights_of(self.draw.generator):
             sae = peer.build(found, self.latents, k_of(found, self.strength))
             seconds = self._train(sae, found)
         row |= {"seen": self.seen, "seconds": seconds, "curve": []}

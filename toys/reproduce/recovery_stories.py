@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from toys.reproduce.flat_arms import DEAD_AFTER
 from toys.reproduce.recovery_cache import Found, Job
+from toys.reproduce.recovery_field import WEIGHTS, field_run, weights_of
 from toys.reproduce.recovery_laws import (
     FITTED,
     Slab,
@@ -21,7 +22,6 @@ from toys.reproduce.recovery_laws import (
 )
 from toys.reproduce.recovery_refit import refitted
 from toys.reproduce.recovery_scores import encoded, plain
-from toys.reproduce.recovery_synthetic import WEIGHTS
 from toys.reproduce.recovery_text import Reading, Text, text
 from vsae import metrics
 from vsae.autoencoder import Autoencoder
@@ -30,8 +30,6 @@ from vsae.errors import NonFiniteLossError
 from vsae.presets import batch_topk_autoencoder, matryoshka_autoencoder, with_auxk
 from vsae.recipes.recovery import ATOMS, RecoveryRecipe, dictionary_of_rows
 from vsae.run import Run
-from vsae.schedules import LinearDecay
-from vsae.training import fit
 
 DATA, RANDOM = "data points", "random"  # where atoms start
 HELD = 4_096  # held-out rows on which laws of amplitudes are compared
@@ -79,14 +77,8 @@ class StoriesFieldJob(Job):
         row = described(self, self.arm, self.start, float(self.k))
         row |= {"lr": self.lr, "length": self.length}
         pair, steps = self.build(found), max(1, int(self.length * self.seen) // self.batch)
-        run = fit(
-            pair,
-            found.train,
-            steps=steps,
-            batch_size=self.batch,
-            lr=self.lr,
-            lr_schedule=LinearDecay(start=steps * 4 // 5, end=steps),
-            seed=self.seed,
+        run = field_run(
+            pair, found.train, steps=steps, batch=self.batch, lr=self.lr, seed=self.seed
         )
         try:
             seconds = timed(run)
@@ -98,8 +90,7 @@ class StoriesFieldJob(Job):
 
     def build(self, found: Text) -> Autoencoder:
         """The untrained pair."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(self.seed, WEIGHTS).initial_seed())
+        with weights_of(self.seed):
             width, normalizer = found.train.shape[1], found.normalizer
             pair = FIELD[self.arm](width, self.latents, k=self.k, normalizer=normalizer)
         if self.start == DATA:

@@ -4,26 +4,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
-
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_cache import Found, Job
 from toys.reproduce.recovery_calibration import calibration
 from toys.reproduce.recovery_data import Draw, Problem, problem
+from toys.reproduce.recovery_field import field_run, weights_of
 from toys.reproduce.recovery_prune import pruned
 from toys.reproduce.recovery_scores import encoded, plain, quality, scores
 from toys.reproduce.recovery_structure import STRUCTURES, structure_scores
 from vsae.autoencoder import Autoencoder
-from vsae.batches import stream
 from vsae.errors import NonFiniteLossError
 from vsae.models.sae import SparseAutoencoder
 from vsae.posteriors.mean_field import MeanFieldPosterior
 from vsae.recipes.recovery import RecoveryRecipe
 from vsae.run import Run
-from vsae.schedules import LinearDecay, LinearWarmup
-from vsae.training import fit
+from vsae.schedules import LinearWarmup
 
-WEIGHTS = 14_000_000  # a random stream
 FIRST = 10_000  # rows seen at the first look; then twice as many, and so on
 L1, SLAB = "ours-l1", "ours"
 
@@ -94,8 +90,7 @@ class FieldJob(Job):
     def compute(self) -> Found:
         found = problem(self.draw)
         row = described(self.draw, self.arm) | {"strength": self.strength, "lr": self.lr}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(self.draw.generator, WEIGHTS).initial_seed())
+        with weights_of(self.draw.generator):
             pair = ARMS[self.arm].build(found, self.latents, self.strength)
         watch = Watch(found, look=self.watch)
         try:
@@ -107,15 +102,14 @@ class FieldJob(Job):
 
     def _run(self, pair: Autoencoder, found: Problem) -> Run:
         steps = max(1, self.seen // self.batch)
-        return fit(
+        return field_run(
             pair,
             found.train,
             steps=steps,
-            batch_size=self.batch,
+            batch=self.batch,
             lr=self.lr,
-            lr_schedule=LinearDecay(start=steps * 4 // 5, end=steps),
-            beta=LinearWarmup(max(1, steps // 10)),
             seed=self.draw.generator,
+            beta=LinearWarmup(max(1, steps // 10)),
         )
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from priors.amplitudes import ExponentialPrior
 from toys.reproduce.flat_arms import Size
 from toys.reproduce.recovery_cache import Found, Job
+from toys.reproduce.recovery_field import field_run, weights_of
 from toys.reproduce.recovery_refit import refitted
 from toys.reproduce.recovery_scores import encoded, plain
-from toys.reproduce.recovery_synthetic import WEIGHTS
 from toys.reproduce.recovery_words_arms import CONTROL, L1, OURS, SLAB, WORD_ARMS
 from toys.reproduce.recovery_words_data import Split, Words, words
 from toys.reproduce.recovery_words_gates import STRUCTURES, edges, wordnet_parents
@@ -30,8 +30,7 @@ from vsae.posteriors.relaxed_fista import RelaxedFISTAPosterior
 from vsae.recipes.recovery import ATOMS, RecoveryRecipe, dictionary_of_rows
 from vsae.recipes.sparse_coding import SparseCodingRecipe
 from vsae.run import Run
-from vsae.schedules import LinearDecay, LinearWarmup
-from vsae.training import fit
+from vsae.schedules import LinearWarmup
 
 WEAK = 0.5  # λ of the control: weak enough that more than k latents are active
 PERMUTED = 19_000_000  # a random stream
@@ -64,23 +63,21 @@ class WordsFieldJob(Job):
     def compute(self) -> Found:
         found, seed, steps = words(self.split), self.split.seed, max(1, self.seen // self.batch)
         pair = self.build(found)
-        run = fit(
+        run = field_run(
             pair,
             found.train,
             steps=steps,
-            batch_size=self.batch,
+            batch=self.batch,
             lr=self.lr,
-            lr_schedule=LinearDecay(start=steps * 4 // 5, end=steps),
-            beta=LinearWarmup(max(1, steps // 10)),
             seed=seed,
+            beta=LinearWarmup(max(1, steps // 10)),
         )
         about = {"strength": self.strength, "lr": self.lr}
         return measured(self.split, self.arm, about, [(self.arm, lambda: run, ())])
 
     def build(self, found: Words) -> Autoencoder:
         """The untrained pair."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(self.split.seed, WEIGHTS).initial_seed())
+        with weights_of(self.split.seed):
             size = Size(
                 d_model=found.train.shape[1], latents=self.latents, normalizer=found.normalizer
             )

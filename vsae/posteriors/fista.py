@@ -1,7 +1,5 @@
 """MAP codes by accelerated proximal gradients: the guide of ℓ1 sparse coding."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +7,7 @@ from torch.distributions import Distribution
 
 from priors.errors import ConfigError
 from priors.replicas import stack_like
+from vsae.posteriors.accelerated import accelerated
 from vsae.posteriors.point import point
 from vsae.posteriors.proximal import proximal
 from vsae.unstackable import refuse_replicas
@@ -81,15 +80,13 @@ class FISTAPosterior(nn.Module):
         target = x if bias is None else x - bias
         prior, length = self.prior(), 1 / greatest_eigenvalue(atoms)
         step = length * self.noise() ** 2
-        z = ahead = x.new_zeros(*x.shape[:-1], self.latents)
-        momentum = 1.0
-        for _ in range(self.iterations):
+
+        def update(ahead: Tensor) -> Tensor:
             residual = length * (target - ahead @ atoms)
-            new = proximal(prior, ahead + residual @ atoms.mT, step)
-            after = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-            ahead = torch.lerp(z, new, 1 + (momentum - 1) / after)
-            z, momentum = new, after
-        return z
+            return proximal(prior, ahead + residual @ atoms.mT, step)
+
+        empty = x.new_zeros(*x.shape[:-1], self.latents)
+        return accelerated(update, empty, self.iterations)
 
     def extra_repr(self) -> str:
         return f"iterations={self.iterations}"

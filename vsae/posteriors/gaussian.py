@@ -80,6 +80,7 @@ class FullGaussianPosterior(nn.Module):
 
 
 def check_floor(floor: float) -> None:
+    """Raise unless a standard deviation is positive."""
     if not floor > 0:
         raise ConfigError(
             f"the least standard deviation must be positive: got {floor}.", code="posterior.floor"

@@ -44,7 +44,14 @@ class Belief(NamedTuple):
 
 
 def update(pull: Float[Tensor, "*rows K"], noise: Tensor, field: Tensor, slab: HalfLine) -> Belief:
-    """The best gate and amplitude of every latent, the others as they are.
+    r"""The best gate and amplitude of every latent, the others as they are.
+
+    .. math:: \frac{1}{s^2} = P + \frac1{σ^2}, \quad m = s^2 \Big(h + \frac{u}{σ^2}\Big), \quad
+        \operatorname{logit} γ = f + \tfrac12 \frac{m^2}{s^2} + \log Φ\big(\tfrac ms\big)
+        + \log s + \tfrac12 \log 2π - A
+
+    with the slab :math:`\exp(ha - \tfrac12 P a^2 - A)` on :math:`a \ge 0`; the amplitude is
+    :math:`\mathcal N(m, s^2)` given that it is positive.
 
     Args:
         pull: What the other latents leave of the activation, along each latent's atom.
@@ -68,10 +75,11 @@ def update(pull: Float[Tensor, "*rows K"], noise: Tensor, field: Tensor, slab: H
 def hasty_update(
     pull: Float[Tensor, "*rows K"], noise: Tensor, field: Tensor, slab: HalfLine
 ) -> Moments:
-    """The moments of :func:`update` in float32, at under half the time; ``pull`` is overwritten.
+    """The moments of :func:`update` in float32, fewer passes over memory; ``pull`` is overwritten.
 
-    For the way to a belief: without a gradient, and with log-odds too large by ``log(-r / 12)``
-    where an amplitude's mode is ``r < -12`` standard deviations below zero, the gate being shut.
+    Its arguments are those of :func:`update`. For the way to a belief: without a gradient, and with
+    log-odds too large by ``log(-r / 12)`` where an amplitude's mode is ``r < -12`` standard
+    deviations below zero, the gate being shut.
     """
     sharpness = noise**-2
     variance = (slab.precision + sharpness).reciprocal_()

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vsae.posteriors.accelerated import accelerated
 from vsae.posteriors.fista import FISTAPosterior, greatest_eigenvalue
 from vsae.posteriors.point import point
 from vsae.select import check_k
@@ -69,15 +70,12 @@ class RelaxedFISTAPosterior(FISTAPosterior):
         values, support = code.topk(self.k, dim=-1, sorted=False)
         mask = torch.zeros_like(code).scatter(-1, support, (values > 0).to(code.dtype))
         length = 1 / greatest_eigenvalue(atoms)
-        z = ahead = code * mask
-        momentum = 1.0
-        for _ in range(self.iterations):
+
+        def update(ahead: Tensor) -> Tensor:
             residual = length * (target - ahead @ atoms)
-            new = (ahead + residual @ atoms.mT).clamp(min=0) * mask
-            after = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-            ahead = torch.lerp(z, new, 1 + (momentum - 1) / after)
-            z, momentum = new, after
-        return z
+            return (ahead + residual @ atoms.mT).clamp(min=0) * mask
+
+        return accelerated(update, code * mask, self.iterations)
 
     def extra_repr(self) -> str:
         return f"k={self.k}, iterations={self.iterations}"
