@@ -110,6 +110,11 @@ BLOCKS = {
         page="recovery.md",
         sections=("Bars", "Findings"),
     ),
+    "recovery-16k": Block(
+        command="vsae reproduce recovery-16k",
+        run="run.json",
+        reports=("recovery-16k.md",),
+    ),
     "dead": Block(
         command="vsae reproduce dead",
         run="run.json",
