@@ -43,6 +43,9 @@ MODULES = (
     "toys.absorption",
     "toys.hedging",
     "toys.words",
+    "toys.layered",
+    "toys.spans",
+    "toys.turning",
 )
 PACKAGES = {"priors", "vsae", "vsae.metrics", "vsae.plots"}  # names that come from their modules
 HEAD = """\
