@@ -46,15 +46,28 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.model, self.guide = model, guide
         self.normalizer = IdentityNormalizer() if normalizer is None else normalizer
-        width, d_model = getattr(self.normalizer, "d_model", None), model.decoder.d_model
-        if width is not None and width != d_model:
+        width = getattr(self.normalizer, "d_model", None)
+        if width is not None and width != self.d_model:
             raise ShapeError(
-                f"the normaliser is of another width: got {width}, expected {d_model}. Fit it to "
-                "the same activations.",
+                f"the normaliser is of another width: got {width}, expected {self.d_model}. Fit it "
+                "to the same activations.",
                 code="data.width",
-                context={"got": width, "expected": d_model},
+                context={"got": width, "expected": self.d_model},
             )
         self._last_codes: tuple[int, latent_values] | None = None
+
+    @property
+    def d_model(self) -> int:
+        """Width of a row of data."""
+        return self.model.decoder.d_model
+
+    def rows(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """Data as rows, one number after another: flat activations are."""
+        return x
+
+    def target(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """What of ``x`` is to be restored: of flat activations everything."""
+        return x
 
     def posterior(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
         """``{site: q(site | x)}``, over latents in normalised units."""
@@ -78,21 +91,31 @@ class Autoencoder(nn.Module):
         given = (code.z, code.support) if isinstance(code, SparseCode) else (code,)
         return self.normalizer.inverse(self.model.decoder(*given))
 
+    def restored(
+        self, x: Float[Tensor, "*rows d"], code: Float[Tensor, "*rows K"] | SparseCode
+    ) -> Float[Tensor, "*batch d"]:
+        """The mean activation of the code of ``x``, in raw units: ``decode(code)``."""
+        return self.decode(code)
+
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
-        """``decode(code(x))``."""
-        return self.decode(self.code(x))
+        """``restored(x, code(x))``: what there is to compare with ``target(x)``."""
+        return self.restored(x, self.code(x))
 
     def elbo(self, x: Float[Tensor, "rows d"]) -> Tensor:
         """The ELBO per row, nats, of *raw* activations: one noise draw, log-Jacobian included.
 
         Shape ``()``, or ``(R,)`` for replicas.
         """
-        check_finite(x)
-        x = self.normalizer(self.check(x))
+        x = self.check(x)
+        self.check_finite(x)
+        x = self.normalizer(x)
         with self.evaluating():
             terms = ClosedFormELBO().site_terms(self.model, self.guide, x)
-        loss = sum(per_row(terms, x.shape[-2]).values())
-        return self.normalizer.log_jacobian(x.shape[-1]) - loss
+        return self.log_jacobian() - sum(per_row(terms, x.shape[-2]).values())
+
+    def log_jacobian(self) -> Tensor | float:
+        """What an ELBO in normalised units lacks to be one in raw units, nats per row."""
+        return self.normalizer.log_jacobian(self.d_model)
 
     def pyro_model(self, x: Float[Tensor, "rows d"]) -> Tensor:
         """The model as ``pyro.infer.SVI`` wants it, with its parameters registered."""
@@ -152,7 +175,7 @@ class Autoencoder(nn.Module):
 
     def check(self, x: Tensor) -> Tensor:
         """``x`` itself, or a typed error naming what is wrong with its shape, dtype or device."""
-        d_model, weight = self.model.decoder.d_model, self._weight
+        d_model, weight = self.d_model, self._weight
         if x.dim() < 1 or x.shape[-1] != d_model:
             raise ShapeError(
                 f"activations of the wrong width: got shape {tuple(x.shape)}, expected (…, "
@@ -179,6 +202,10 @@ class Autoencoder(nn.Module):
                 code="data.device",
             )
         return x
+
+    def check_finite(self, x: Float[Tensor, "*rows d"]) -> None:
+        """Raise ``NonFiniteDataError`` (``data.nonfinite``) naming the first value that is not."""
+        check_finite(x)
 
     def check_dtype(self) -> None:
         """Raise ``DTypeError`` (``model.dtype``) unless parameters are float32 or float64."""

@@ -158,6 +158,13 @@ def _register_vsae() -> None:
     register(vsae.TopKLink, "k")
     register(vsae.AffineNormalizer, "mean", "scale")
     register(vsae.WhiteningNormalizer, "mean", "whitening")
+    register(vsae.LayerNormalizer, "mean", "scales", "layers")
+    for norm in (vsae.SumOfNorms, vsae.ConcatenatedNorm):
+        register(norm)
+    register(vsae.MixedNorm, "concatenated", "summed")
+    register(vsae.LayeredDecoder, "latents", "layers", "norm", "bias", "writes")
+    register(vsae.LayeredEncoder, "decoder", "layers", "targets", "reads")
+    register(vsae.SkipConnection, "layers", "inputs", "targets")
     for decoder in (vsae.LinearDecoder, vsae.FreeDecoder):
         register(decoder, "latents", "d_model", "bias")
     register(vsae.HierarchicalDecoder, "top", "branching", "subspaces")
@@ -184,7 +191,8 @@ def _register_vsae() -> None:
     register(vsae.LeakyThreshold, "threshold", "slope")
     for guide in (vsae.AmortizedGuide, vsae.RoutedGuide):
         register(guide, "posterior")
-    register(vsae.Autoencoder, "model", "guide", "normalizer")
+    for pair in (vsae.Autoencoder, vsae.LayeredAutoencoder):
+        register(pair, "model", "guide", "normalizer")
 
 
 def _register_models() -> None:
@@ -192,6 +200,7 @@ def _register_models() -> None:
     register(vsae.SupportAutoencoder, *_SUPPORT, "activity")
     register(vsae.MatryoshkaAutoencoder, *_SUPPORT, "prefixes", "weights", "activity")
     register(vsae.MultiTopKAutoencoder, *_SUPPORT, "k", "weight")
+    register(vsae.Crosscoder, "model", "layers", "targets", "skip")
     register(vsae.GatedAutoencoder, "decoder", "prior", "noise")
     register(vsae.TieredAutoencoder, "decoder", "prior", "sizes", "noise")
     switch = ("experts", "width", "noise", "balance")

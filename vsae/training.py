@@ -46,8 +46,8 @@ def fit(
 
     Args:
         autoencoder: The pair; trained in place.
-        data: Activations ``(N, d)``; ``(R, N, d)`` gives each replica its own. They may stay on the
-            CPU: batches are moved to the model.
+        data: Activations ``(N, d)``, of a crosscoder ``(N, layers, d)``; ``(R, N, d)`` gives each
+            replica its own. They may stay on the CPU: batches are moved to the model.
         steps: Number of updates.
         batch_size: Rows per update.
         lr: Adam's learning rate, 1e-3 if ``None``; multiplied by ``lr_schedule(step)``.
@@ -77,8 +77,10 @@ def fit(
         [0, 1, 2]
     """
     seeds = tuple(int(s) for s in seed) if isinstance(seed, Iterable) else (int(seed),)
+    data = autoencoder.rows(data)
     _check_settings(steps=steps, lr=lr, clip=clip, beta=beta, lr_schedule=lr_schedule)
     _check_replicas(autoencoder, data, seeds)
+    autoencoder.check_finite(data)
     batches = Batches(data.detach(), batch_size, seeds)
     _check_pair(autoencoder, batches.data[..., :2, :].to(autoencoder.W_dec.device))
     if not isinstance(elbo, ClosedFormELBO | None):
