@@ -1,4 +1,4 @@
-"""The published crosscoder losses on fixed weights: numbers computed outside, from the equations."""
+"""The published crosscoder losses on fixed weights; the numbers are from outside."""
 
 import json
 import math

@@ -1,6 +1,6 @@
 """The pair of a model and a guide, with the interface of an SAE."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyro
@@ -19,6 +19,9 @@ from vsae.normalizers import IdentityNormalizer
 from vsae.observer import Observer, latent_values
 from vsae.point_estimate import point_estimate
 from vsae.sparse_code import SparseCode
+
+Activations = Float[Tensor, "*rows d"] | Sequence[Tensor]
+"""What a pair takes: rows; of a crosscoder also ``(…, layers, d)``, or a tensor per layer."""
 
 
 class Autoencoder(nn.Module):
@@ -61,47 +64,45 @@ class Autoencoder(nn.Module):
         """Width of a row of data."""
         return self.model.decoder.d_model
 
-    def rows(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+    def rows(self, x: Activations) -> Tensor:
         """Data as rows, one number after another: flat activations are."""
         return x
 
-    def target(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+    def target(self, x: Activations) -> Tensor:
         """What of ``x`` is to be restored: of flat activations everything."""
         return x
 
-    def posterior(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
+    def posterior(self, x: Activations) -> dict[str, Distribution]:
         """``{site: q(site | x)}``, over latents in normalised units."""
         with self.evaluating():
             return self.guide.posterior(self.normalizer(self.check(x)))
 
-    def code(self, x: Float[Tensor, "*rows d"]) -> Tensor | SparseCode:
+    def code(self, x: Activations) -> Tensor | SparseCode:
         """The code at the posterior *mean*, as the guide writes it: dense, or in slots.
 
         Of spike and slab only the latents that are more likely on than off: means are never zero.
         """
         return self.model.code({name: point_estimate(q) for name, q in self.posterior(x).items()})
 
-    def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch K"]:
+    def encode(self, x: Activations) -> Float[Tensor, "*batch K"]:
         """The code at the posterior *mean*, dense whatever the guide; deterministic."""
         code = self.code(x)
         return code.dense() if isinstance(code, SparseCode) else code
 
-    def decode(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Float[Tensor, "*batch d"]:
+    def decode(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Tensor:
         """The mean activation of a code, in raw units."""
         given = (code.z, code.support) if isinstance(code, SparseCode) else (code,)
         return self.normalizer.inverse(self.model.decoder(*given))
 
-    def restored(
-        self, x: Float[Tensor, "*rows d"], code: Float[Tensor, "*rows K"] | SparseCode
-    ) -> Float[Tensor, "*batch d"]:
+    def restored(self, x: Activations, code: Float[Tensor, "*batch K"] | SparseCode) -> Tensor:
         """The mean activation of the code of ``x``, in raw units: ``decode(code)``."""
         return self.decode(code)
 
-    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
+    def forward(self, x: Activations) -> Tensor:
         """``restored(x, code(x))``: what there is to compare with ``target(x)``."""
         return self.restored(x, self.code(x))
 
-    def elbo(self, x: Float[Tensor, "rows d"]) -> Tensor:
+    def elbo(self, x: Activations) -> Tensor:
         """The ELBO per row, nats, of *raw* activations: one noise draw, log-Jacobian included.
 
         Shape ``()``, or ``(R,)`` for replicas.
@@ -117,12 +118,12 @@ class Autoencoder(nn.Module):
         """What an ELBO in normalised units lacks to be one in raw units, nats per row."""
         return self.normalizer.log_jacobian(self.d_model)
 
-    def pyro_model(self, x: Float[Tensor, "rows d"]) -> Tensor:
+    def pyro_model(self, x: Activations) -> Tensor:
         """The model as ``pyro.infer.SVI`` wants it, with its parameters registered."""
         pyro.module("autoencoder", self)
-        return self.model(self.normalizer(x))
+        return self.model(self.normalizer(self.rows(x)))
 
-    def pyro_guide(self, x: Float[Tensor, "rows d"]) -> dict[str, Tensor]:
+    def pyro_guide(self, x: Activations) -> dict[str, Tensor]:
         """The guide as ``pyro.infer.SVI`` wants it; what follows an update is done before the next.
 
         Atoms that have left their sphere are put back, and observers see the codes of the update.
@@ -131,7 +132,7 @@ class Autoencoder(nn.Module):
         pyro.module("autoencoder", self)
         self.project()
         with latent_values() as seen:
-            sites = self.guide(self.normalizer(x))
+            sites = self.guide(self.normalizer(self.rows(x)))
         if self.training and torch.is_grad_enabled() and self.observers():
             self._last_codes = (self._updates(), seen)
         return sites
@@ -173,7 +174,7 @@ class Autoencoder(nn.Module):
             for module in training:
                 module.training = True
 
-    def check(self, x: Tensor) -> Tensor:
+    def check(self, x: Activations) -> Tensor:
         """``x`` itself, or a typed error naming what is wrong with its shape, dtype or device."""
         d_model, weight = self.d_model, self._weight
         if x.dim() < 1 or x.shape[-1] != d_model:

@@ -1,12 +1,10 @@
 """The pair of a crosscoder and its guide: activations of several layers in and out."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vsae.autoencoder import Autoencoder
+from vsae.autoencoder import Activations, Autoencoder
 from vsae.batches import check_finite
 from vsae.errors import ConfigError, NonFiniteDataError, ShapeError
 from vsae.layer_normalizer import LayerNormalizer
@@ -57,7 +55,7 @@ class LayeredAutoencoder(Autoencoder):
         """Width of every layer."""
         return self.model.layers
 
-    def rows(self, x: Tensor | Sequence[Tensor]) -> Float[Tensor, "*rows d"]:
+    def rows(self, x: Activations) -> Tensor:
         """The concatenation of all layers, a view where ``x`` is one tensor.
 
         Raises:
@@ -71,28 +69,26 @@ class LayeredAutoencoder(Autoencoder):
         self._check_widths((x.shape[-1],) * x.shape[-2] if x.dim() > 1 else tuple(x.shape))
         return x.flatten(-2)
 
-    def check(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+    def check(self, x: Activations) -> Tensor:
         """The rows of ``x``, or a typed error naming what is wrong with them."""
         return super().check(self.rows(x))
 
-    def target(self, x: Tensor | Sequence[Tensor]) -> Float[Tensor, "*rows d"]:
+    def target(self, x: Activations) -> Tensor:
         """The layers of ``x`` that are to be restored, as :meth:`forward` shapes them."""
         return self._shaped(self.model.explained(self.rows(x)))
 
-    def decode(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Float[Tensor, "*batch d"]:
+    def decode(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Tensor:
         """The mean activation of a code, in raw units, without what a skip connection adds."""
         return self._raw(self._mean(code))
 
-    def restored(
-        self, x: Tensor | Sequence[Tensor], code: Float[Tensor, "*rows K"] | SparseCode
-    ) -> Float[Tensor, "*batch d"]:
+    def restored(self, x: Activations, code: Float[Tensor, "*batch K"] | SparseCode) -> Tensor:
         """The mean activation of the code of ``x``, in raw units, skip connection included."""
         mean = self._mean(code)
         if self.model.skip is not None:
             mean = mean + self.model.skip(self.normalizer(self.check(x)))
         return self._raw(mean)
 
-    def split(self, rows: Float[Tensor, "*rows d"]) -> tuple[Float[Tensor, "*rows d_l"], ...]:
+    def split(self, rows: Tensor) -> tuple[Tensor, ...]:
         """What is restored or to be restored, layer by layer, of whatever widths."""
         flat = rows.flatten(-2) if self._even and rows.shape[-1] != sum(self._targets) else rows
         return flat.split(self._targets, -1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priors.replicas import num_replicas
-from vsae.autoencoder import Autoencoder
+from vsae.autoencoder import Activations, Autoencoder
 from vsae.batches import Batches
 from vsae.elbo import ClosedFormELBO
 from vsae.errors import ConfigError, ShapeError
@@ -21,7 +21,7 @@ Schedule = Callable[[int], float | Tensor]
 
 def fit(
     autoencoder: Autoencoder,
-    data: Tensor,
+    data: Activations,
     *,
     steps: int,
     batch_size: int = 256,
