@@ -173,6 +173,7 @@ def _register_vsae() -> None:
     register(vsae.LearnedNoise, "scale", "floor")
     register(vsae.AnnealedExponentialPrior, "dim", "start", "end", "length")
     register(vsae.TargetedExponentialPrior, "dim", "target", "start", "rate")
+    register(vsae.TargetL0, "target", "start", "rate", "limits")
     register(vsae.AnnealedNoise, "start", "end", "length")
     register(vsae.RowNoise, "floor", "shape")
     register(vsae.Coherence, "decoder", "weight", "threshold", "anchors")
