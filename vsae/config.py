@@ -252,6 +252,7 @@ def _register_priors() -> None:
     register(priors.ARDPrior, "dim", "loc")
     register(priors.FlatPrior, "dim")
     register(priors.BernoulliPrior, "dim", "rate", "learnable")
+    register(priors.ProductPrior, "gaussian", "laplace")
     register(priors.SlabPrior, "prior")
     slabs = (priors.TruncatedNormalPrior, priors.HalfNormalPrior, priors.ExponentialPrior)
     for slab in slabs:
