@@ -135,6 +135,7 @@ from vsae.schedules import LinearDecay as LinearDecay
 from vsae.schedules import LinearWarmup as LinearWarmup
 from vsae.skip_connection import SkipConnection as SkipConnection
 from vsae.sparse_code import SparseCode as SparseCode
+from vsae.target_l0 import TargetL0 as TargetL0
 from vsae.targeted_exponential import TargetedExponentialPrior as TargetedExponentialPrior
 from vsae.tiered_encoder import TieredEncoder as TieredEncoder
 from vsae.training import fit as fit

@@ -180,6 +180,7 @@ def _register_vsae() -> None:
     register(vsae.LearnedNoise, "scale", "floor")
     register(vsae.AnnealedExponentialPrior, "dim", "start", "end", "length")
     register(vsae.TargetedExponentialPrior, "dim", "target", "start", "rate")
+    register(vsae.TargetL0, "target", "start", "rate", "limits")
     register(vsae.AnnealedNoise, "start", "end", "length")
     register(vsae.RowNoise, "floor", "shape")
     register(vsae.Coherence, "decoder", "weight", "threshold", "anchors")
@@ -260,6 +261,7 @@ def _register_priors() -> None:
     register(priors.ARDPrior, "dim", "loc")
     register(priors.FlatPrior, "dim")
     register(priors.BernoulliPrior, "dim", "rate", "learnable")
+    register(priors.ProductPrior, "gaussian", "laplace")
     register(priors.SlabPrior, "prior")
     slabs = (priors.TruncatedNormalPrior, priors.HalfNormalPrior, priors.ExponentialPrior)
     for slab in slabs:

@@ -15,6 +15,7 @@ from vsae.errors import ConfigError, ShapeError
 from vsae.run import Run
 from vsae.schedules import Constant
 from vsae.sparse_code import SparseCode
+from vsae.target_l0 import TargetL0
 
 Schedule = Callable[[int], float | Tensor]
 
@@ -53,7 +54,8 @@ def fit(
         lr: Adam's learning rate, 1e-3 if ``None``; multiplied by ``lr_schedule(step)``.
         lr_schedule: ``step -> factor``, or one factor.
         beta: ``step -> β``, or one β, the weight of the latents' KL; :class:`vsae.LinearWarmup`
-            anneals it. A tensor ``(R, 1)`` has one per replica.
+            anneals it, :class:`vsae.TargetL0` holds an L0 by it. A tensor ``(R, 1)`` has one per
+            replica.
         elbo: The objective; :class:`vsae.ClosedFormELBO` if ``None``.
         optimizer: Instead of fused Adam; not for replicas. Its learning rates are put back.
         clip: Greatest norm of the gradient.
@@ -67,7 +69,7 @@ def fit(
             an impossible number, ``fit.optimizer``, ``fit.elbo``, ``pair.latents`` if prior,
             posterior and decoder do not have the same number of latents, ``pair.width`` if model
             and posterior do not have the same number of slots, ``pair.slots`` if only one of them
-            has slots, ``pair.tree`` if their latents form different trees.
+            has slots, ``pair.tree`` if their latents form different trees; ``target_l0.replicas``.
 
     Example:
         >>> from vsae.examples import tiny
@@ -80,6 +82,8 @@ def fit(
     data = autoencoder.rows(data)
     _check_settings(steps=steps, lr=lr, clip=clip, beta=beta, lr_schedule=lr_schedule)
     _check_replicas(autoencoder, data, seeds)
+    if isinstance(beta, TargetL0):
+        beta.check(num_replicas(autoencoder))
     autoencoder.check_finite(data)
     batches = Batches(data.detach(), batch_size, seeds)
     _check_pair(autoencoder, batches.data[..., :2, :].to(autoencoder.W_dec.device))
