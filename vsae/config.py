@@ -158,6 +158,13 @@ def _register_vsae() -> None:
     register(vsae.TopKLink, "k")
     register(vsae.AffineNormalizer, "mean", "scale")
     register(vsae.WhiteningNormalizer, "mean", "whitening")
+    register(vsae.LayerNormalizer, "mean", "scales", "layers")
+    for norm in (vsae.SumOfNorms, vsae.ConcatenatedNorm):
+        register(norm)
+    register(vsae.MixedNorm, "concatenated", "summed")
+    register(vsae.LayeredDecoder, "latents", "layers", "norm", "bias", "writes")
+    register(vsae.LayeredEncoder, "decoder", "layers", "targets", "reads")
+    register(vsae.SkipConnection, "layers", "inputs", "targets")
     for decoder in (vsae.LinearDecoder, vsae.FreeDecoder):
         register(decoder, "latents", "d_model", "bias")
     register(vsae.HierarchicalDecoder, "top", "branching", "subspaces")
@@ -173,6 +180,7 @@ def _register_vsae() -> None:
     register(vsae.LearnedNoise, "scale", "floor")
     register(vsae.AnnealedExponentialPrior, "dim", "start", "end", "length")
     register(vsae.TargetedExponentialPrior, "dim", "target", "start", "rate")
+    register(vsae.TargetL0, "target", "start", "rate", "limits")
     register(vsae.AnnealedNoise, "start", "end", "length")
     register(vsae.RowNoise, "floor", "shape")
     register(vsae.Coherence, "decoder", "weight", "threshold", "anchors")
@@ -184,7 +192,8 @@ def _register_vsae() -> None:
     register(vsae.LeakyThreshold, "threshold", "slope")
     for guide in (vsae.AmortizedGuide, vsae.RoutedGuide):
         register(guide, "posterior")
-    register(vsae.Autoencoder, "model", "guide", "normalizer")
+    for pair in (vsae.Autoencoder, vsae.LayeredAutoencoder):
+        register(pair, "model", "guide", "normalizer")
 
 
 def _register_models() -> None:
@@ -192,6 +201,7 @@ def _register_models() -> None:
     register(vsae.SupportAutoencoder, *_SUPPORT, "activity")
     register(vsae.MatryoshkaAutoencoder, *_SUPPORT, "prefixes", "weights", "activity")
     register(vsae.MultiTopKAutoencoder, *_SUPPORT, "k", "weight")
+    register(vsae.Crosscoder, "model", "layers", "targets", "skip")
     register(vsae.GatedAutoencoder, "decoder", "prior", "noise")
     register(vsae.TieredAutoencoder, "decoder", "prior", "sizes", "noise")
     switch = ("experts", "width", "noise", "balance")
@@ -251,6 +261,7 @@ def _register_priors() -> None:
     register(priors.ARDPrior, "dim", "loc")
     register(priors.FlatPrior, "dim")
     register(priors.BernoulliPrior, "dim", "rate", "learnable")
+    register(priors.ProductPrior, "gaussian", "laplace")
     register(priors.SlabPrior, "prior")
     slabs = (priors.TruncatedNormalPrior, priors.HalfNormalPrior, priors.ExponentialPrior)
     for slab in slabs:
