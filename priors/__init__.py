@@ -25,6 +25,7 @@ from priors.laplace import LaplacePrior as LaplacePrior
 from priors.laplacian import GraphLaplacianPrior as GraphLaplacianPrior
 from priors.log_determinant import AbstractLogDeterminant as AbstractLogDeterminant
 from priors.log_determinant import Omitted as Omitted
+from priors.product import ProductPrior as ProductPrior
 from priors.restrict import restrict as restrict
 from priors.slab import SlabPrior as SlabPrior
 from priors.softmax_weights import SoftmaxWeightsPrior as SoftmaxWeightsPrior

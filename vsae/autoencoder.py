@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyro
+import pyro.poutine as poutine
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -107,7 +108,7 @@ class Autoencoder(nn.Module):
         """
         pyro.module("autoencoder", self)
         self.project()
-        with latent_values() as seen:
+        with poutine.block(hide_fn=_observed), latent_values() as seen:
             sites = self.guide(self.normalizer(x))
         if self.training and torch.is_grad_enabled() and self.observers():
             self._last_codes = (self._updates(), seen)
@@ -223,7 +224,7 @@ class Autoencoder(nn.Module):
         return self._linear_encoder().b_enc[..., : self.guide.posterior.latents]
 
     def _linear_encoder(self) -> nn.Module:
-        encoder = self.guide.posterior.encoder
+        encoder = getattr(self.guide.posterior, "encoder", None)
         linear = LinearEncoder | TiedEncoder | AbstractDictionaryEncoder | HierarchicalEncoder
         if not isinstance(encoder, linear):
             raise ConfigError(
@@ -232,3 +233,8 @@ class Autoencoder(nn.Module):
                 code="encoder.not_linear",
             )
         return encoder
+
+
+def _observed(msg: dict) -> bool:
+    """What a guide that runs its model meets there, and is none of its sites."""
+    return msg["type"] == "sample" and msg["is_observed"]

@@ -166,6 +166,12 @@ def _register_vsae() -> None:
     for encoder in (vsae.TiedEncoder, vsae.DictionaryEncoder, vsae.ScreenedEncoder):
         register(encoder, "decoder")
     register(vsae.TieredEncoder, "d_model", "sizes", "clip", "norms")
+    register(vsae.LadderEncoder, "d_model", "sizes", "numbers")
+    register(vsae.LateralDecoder, "levels", "learnable")
+    register(vsae.AdditiveDecoder, "parts")
+    register(vsae.ChainDecoder, "levels")
+    for consistency in (vsae.Consistency, vsae.StoppedConsistency):
+        register(consistency, "views", "scales")
     for norm in (nn.RMSNorm, nn.LayerNorm):
         register(norm, "normalized_shape", "eps", "elementwise_affine")
     register(vsae.Curriculum, "starts", "lengths")
@@ -184,6 +190,7 @@ def _register_vsae() -> None:
     register(vsae.LeakyThreshold, "threshold", "slope")
     for guide in (vsae.AmortizedGuide, vsae.RoutedGuide):
         register(guide, "posterior")
+    register(vsae.PrecisionWeightedGuide, "model", "evidence")
     register(vsae.Autoencoder, "model", "guide", "normalizer")
 
 
@@ -194,6 +201,9 @@ def _register_models() -> None:
     register(vsae.MultiTopKAutoencoder, *_SUPPORT, "k", "weight")
     register(vsae.GatedAutoencoder, "decoder", "prior", "noise")
     register(vsae.TieredAutoencoder, "decoder", "prior", "sizes", "noise")
+    register(vsae.LadderAutoencoder, "decoder", "priors", "noise", "consistency")
+    chain = ("decoder", "prior", "spreads", "noise", "link")
+    register(vsae.GaussianLadderAutoencoder, *chain)
     switch = ("experts", "width", "noise", "balance")
     register(vsae.SwitchAutoencoder, "decoder", "prior", *switch)
     register(vsae.ResidualAutoencoder, "model", "dead", "residual_noise")
@@ -210,7 +220,9 @@ def _register_models() -> None:
 def _register_posteriors() -> None:
     register(vsae.GaussianPosterior, "encoder", "floor")
     register(vsae.FullGaussianPosterior, "encoder", "latents", "floor")
-    for posterior in (vsae.ReLUPosterior, vsae.PointPosterior, vsae.GatedPosterior):
+    register(vsae.GaussianLadderPosterior, "encoder", "floor")
+    single = (vsae.ReLUPosterior, vsae.PointPosterior, vsae.GatedPosterior, vsae.LadderPosterior)
+    for posterior in single:
         register(posterior, "encoder")
     iterated = ("decoder", "prior", "noise", "iterations")
     for posterior in (vsae.FISTAPosterior, vsae.UnrolledFISTAPosterior):
@@ -250,6 +262,7 @@ def _register_priors() -> None:
     register(priors.GraphLaplacianPrior, "graph", "learnable", "loc", "logdet")
     register(priors.ARDPrior, "dim", "loc")
     register(priors.FlatPrior, "dim")
+    register(priors.ProductPrior, "experts")
     register(priors.BernoulliPrior, "dim", "rate", "learnable")
     register(priors.SlabPrior, "prior")
     slabs = (priors.TruncatedNormalPrior, priors.HalfNormalPrior, priors.ExponentialPrior)
