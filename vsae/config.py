@@ -173,6 +173,12 @@ def _register_vsae() -> None:
     for encoder in (vsae.TiedEncoder, vsae.DictionaryEncoder, vsae.ScreenedEncoder):
         register(encoder, "decoder")
     register(vsae.TieredEncoder, "d_model", "sizes", "clip", "norms")
+    register(vsae.LadderEncoder, "d_model", "sizes", "numbers")
+    register(vsae.LateralDecoder, "levels", "learnable")
+    register(vsae.AdditiveDecoder, "parts")
+    register(vsae.ChainDecoder, "levels")
+    for consistency in (vsae.Consistency, vsae.StoppedConsistency):
+        register(consistency, "views", "scales")
     for norm in (nn.RMSNorm, nn.LayerNorm):
         register(norm, "normalized_shape", "eps", "elementwise_affine")
     register(vsae.Curriculum, "starts", "lengths")
@@ -194,6 +200,7 @@ def _register_vsae() -> None:
         register(guide, "posterior")
     for pair in (vsae.Autoencoder, vsae.LayeredAutoencoder):
         register(pair, "model", "guide", "normalizer")
+    register(vsae.PrecisionWeightedGuide, "model", "evidence")
 
 
 def _register_models() -> None:
@@ -204,6 +211,9 @@ def _register_models() -> None:
     register(vsae.Crosscoder, "model", "layers", "targets", "skip")
     register(vsae.GatedAutoencoder, "decoder", "prior", "noise")
     register(vsae.TieredAutoencoder, "decoder", "prior", "sizes", "noise")
+    register(vsae.LadderAutoencoder, "decoder", "priors", "noise", "consistency")
+    chain = ("decoder", "prior", "spreads", "noise", "link")
+    register(vsae.GaussianLadderAutoencoder, *chain)
     switch = ("experts", "width", "noise", "balance")
     register(vsae.SwitchAutoencoder, "decoder", "prior", *switch)
     register(vsae.ResidualAutoencoder, "model", "dead", "residual_noise")
@@ -220,7 +230,9 @@ def _register_models() -> None:
 def _register_posteriors() -> None:
     register(vsae.GaussianPosterior, "encoder", "floor")
     register(vsae.FullGaussianPosterior, "encoder", "latents", "floor")
-    for posterior in (vsae.ReLUPosterior, vsae.PointPosterior, vsae.GatedPosterior):
+    register(vsae.GaussianLadderPosterior, "encoder", "floor")
+    single = (vsae.ReLUPosterior, vsae.PointPosterior, vsae.GatedPosterior, vsae.LadderPosterior)
+    for posterior in single:
         register(posterior, "encoder")
     iterated = ("decoder", "prior", "noise", "iterations")
     for posterior in (vsae.FISTAPosterior, vsae.UnrolledFISTAPosterior):
