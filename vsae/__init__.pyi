@@ -1,4 +1,5 @@
 from vsae import metrics as metrics
+from vsae.additive_decoder import AdditiveDecoder as AdditiveDecoder
 from vsae.amortisation import AmortisationGap as AmortisationGap
 from vsae.amortisation import amortisation_gap as amortisation_gap
 from vsae.annealed_exponential import AnnealedExponentialPrior as AnnealedExponentialPrior
@@ -11,9 +12,12 @@ from vsae.biorthogonality import Biorthogonality as Biorthogonality
 from vsae.biorthogonality import FrobeniusBiorthogonality as FrobeniusBiorthogonality
 from vsae.biorthogonality import ShippedBiorthogonality as ShippedBiorthogonality
 from vsae.causality import causal_blocks as causal_blocks
+from vsae.chain_decoder import ChainDecoder as ChainDecoder
 from vsae.cofiring_gates import CoFiringGatesPrior as CoFiringGatesPrior
 from vsae.coherence import Coherence as Coherence
 from vsae.config import register as register
+from vsae.consistency import Consistency as Consistency
+from vsae.consistency import StoppedConsistency as StoppedConsistency
 from vsae.conversions.released_hierarchical import (
     from_released_hierarchical as from_released_hierarchical,
 )
@@ -44,7 +48,9 @@ from vsae.hardware import faster_matmul as faster_matmul
 from vsae.hardware import tune_allocator as tune_allocator
 from vsae.hierarchical_decoder import HierarchicalDecoder as HierarchicalDecoder
 from vsae.hierarchical_encoder import HierarchicalEncoder as HierarchicalEncoder
+from vsae.ladder_encoder import LadderEncoder as LadderEncoder
 from vsae.language_models import hidden_states as hidden_states
+from vsae.lateral_decoder import LateralDecoder as LateralDecoder
 from vsae.layer_normalizer import LayerNormalizer as LayerNormalizer
 from vsae.layered_autoencoder import LayeredAutoencoder as LayeredAutoencoder
 from vsae.layered_decoder import LayeredDecoder as LayeredDecoder
@@ -56,7 +62,9 @@ from vsae.likelihood import SphericalNormal as SphericalNormal
 from vsae.links import TopKLink as TopKLink
 from vsae.models.crosscoder import Crosscoder as Crosscoder
 from vsae.models.gated import GatedAutoencoder as GatedAutoencoder
+from vsae.models.gaussian_ladder import GaussianLadderAutoencoder as GaussianLadderAutoencoder
 from vsae.models.hierarchical import HierarchicalAutoencoder as HierarchicalAutoencoder
+from vsae.models.ladder import LadderAutoencoder as LadderAutoencoder
 from vsae.models.matryoshka import MatryoshkaAutoencoder as MatryoshkaAutoencoder
 from vsae.models.multi_topk import MultiTopKAutoencoder as MultiTopKAutoencoder
 from vsae.models.residual import ResidualAutoencoder as ResidualAutoencoder
@@ -80,10 +88,12 @@ from vsae.posteriors import FittedNoisePosterior as FittedNoisePosterior
 from vsae.posteriors import FixedVarianceGaussianPosterior as FixedVarianceGaussianPosterior
 from vsae.posteriors import FullGaussianPosterior as FullGaussianPosterior
 from vsae.posteriors import GatedPosterior as GatedPosterior
+from vsae.posteriors import GaussianLadderPosterior as GaussianLadderPosterior
 from vsae.posteriors import GaussianPosterior as GaussianPosterior
 from vsae.posteriors import GaussianRoutedPosterior as GaussianRoutedPosterior
 from vsae.posteriors import GaussianTopKPosterior as GaussianTopKPosterior
 from vsae.posteriors import JumpReLUPosterior as JumpReLUPosterior
+from vsae.posteriors import LadderPosterior as LadderPosterior
 from vsae.posteriors import MatchingPursuitPosterior as MatchingPursuitPosterior
 from vsae.posteriors import MeanFieldPosterior as MeanFieldPosterior
 from vsae.posteriors import PointPosterior as PointPosterior
@@ -98,6 +108,7 @@ from vsae.posteriors import TieredPosterior as TieredPosterior
 from vsae.posteriors import TopKPosterior as TopKPosterior
 from vsae.posteriors import UnrolledFISTAPosterior as UnrolledFISTAPosterior
 from vsae.posteriors import UnrolledMeanFieldPosterior as UnrolledMeanFieldPosterior
+from vsae.precision_weighted import PrecisionWeightedGuide as PrecisionWeightedGuide
 from vsae.presets import abs_topk_autoencoder as abs_topk_autoencoder
 from vsae.presets import batch_topk_autoencoder as batch_topk_autoencoder
 from vsae.presets import batch_topk_crosscoder as batch_topk_crosscoder
@@ -107,6 +118,7 @@ from vsae.presets import jumprelu_autoencoder as jumprelu_autoencoder
 from vsae.presets import jumprelu_crosscoder as jumprelu_crosscoder
 from vsae.presets import l1_autoencoder as l1_autoencoder
 from vsae.presets import l1_crosscoder as l1_crosscoder
+from vsae.presets import ladder_autoencoder as ladder_autoencoder
 from vsae.presets import masked_variational_topk_autoencoder as masked_variational_topk_autoencoder
 from vsae.presets import matching_pursuit_autoencoder as matching_pursuit_autoencoder
 from vsae.presets import matryoshka_autoencoder as matryoshka_autoencoder
@@ -121,6 +133,7 @@ from vsae.presets import topk_autoencoder as topk_autoencoder
 from vsae.presets import topk_crosscoder as topk_crosscoder
 from vsae.presets import variational_autoencoder as variational_autoencoder
 from vsae.presets import variational_crosscoder as variational_crosscoder
+from vsae.presets import variational_ladder_autoencoder as variational_ladder_autoencoder
 from vsae.presets import variational_topk_autoencoder as variational_topk_autoencoder
 from vsae.presets import with_auxk as with_auxk
 from vsae.recipes.recovery import RecoveryRecipe as RecoveryRecipe

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyro
+import pyro.poutine as poutine
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -131,7 +132,7 @@ class Autoencoder(nn.Module):
         """
         pyro.module("autoencoder", self)
         self.project()
-        with latent_values() as seen:
+        with poutine.block(hide_fn=_observed), latent_values() as seen:
             sites = self.guide(self.normalizer(self.rows(x)))
         if self.training and torch.is_grad_enabled() and self.observers():
             self._last_codes = (self._updates(), seen)
@@ -251,7 +252,7 @@ class Autoencoder(nn.Module):
         return self._linear_encoder().b_enc[..., : self.guide.posterior.latents]
 
     def _linear_encoder(self) -> nn.Module:
-        encoder = self.guide.posterior.encoder
+        encoder = getattr(self.guide.posterior, "encoder", None)
         linear = LinearEncoder | TiedEncoder | AbstractDictionaryEncoder | HierarchicalEncoder
         if not isinstance(encoder, linear):
             raise ConfigError(
@@ -260,3 +261,8 @@ class Autoencoder(nn.Module):
                 code="encoder.not_linear",
             )
         return encoder
+
+
+def _observed(msg: dict) -> bool:
+    """What a guide that runs its model meets there, and is none of its sites."""
+    return msg["type"] == "sample" and msg["is_observed"]

@@ -228,10 +228,12 @@ class Run:
         """
         x = self.batches.data[..., :PROBE, :].to(self._device)
         sites = self.autoencoder.posterior(x)
-        q = sites["z"]
-        if x.shape[-2] < 64 or "support" in sites or not bool(q.variance.any()):
+        codes = [q for name, q in sites.items() if name.split("_")[0] == "z"]
+        noisy = "support" not in sites and any(bool(q.variance.any()) for q in codes)
+        if x.shape[-2] < 64 or not noisy:
             return
-        units = active_units(q.mean, q.variance) / q.event_shape[0]
+        active = sum(active_units(q.mean, q.variance) for q in codes)
+        units = active / sum(q.event_shape[0] for q in codes)
         if bool((units < 0.1).any()):
             share = ", ".join(f"{100 * u:.0f} %" for u in units.reshape(-1).tolist())
             warnings.warn(

@@ -145,6 +145,9 @@ def _check_pair(autoencoder: Autoencoder, x: Tensor) -> None:
     """Prior, posterior and decoder agree on the latents: else they would broadcast in silence."""
     sites, model = autoencoder.posterior(x), autoencoder.model
     _check_form(model, sites)
+    if "z_1" in sites:
+        _check_levels(model, sites)
+        return
     found = {"prior": model.prior().event_shape[0], "decoder": model.decoder.latents}
     if getattr(model, "activity", None) is not None:
         found |= {"activity": model.activity().event_shape[0]}
@@ -160,6 +163,19 @@ def _check_pair(autoencoder: Autoencoder, x: Tensor) -> None:
             "expected one number.",
             code="pair.latents",
             context=found,
+        )
+
+
+def _check_levels(model: nn.Module, sites: dict[str, Distribution]) -> None:
+    """The same, level by level of a ladder: a code of one number would serve a level of any."""
+    written = {name: q.event_shape[0] for name, q in sites.items()}
+    expected = {f"z_{i}": size for i, size in enumerate(model.sizes, start=1)}
+    if written != expected:
+        raise ConfigError(
+            f"model and posterior have levels of different numbers of latents: got {written}, "
+            f"expected {expected}.",
+            code="pair.latents",
+            context={"written": written, "expected": expected},
         )
 
 

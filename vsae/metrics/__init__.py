@@ -12,6 +12,8 @@ from vsae.metrics.activity import l0 as l0
 from vsae.metrics.activity_spread import ActivitySummary as ActivitySummary
 from vsae.metrics.activity_spread import activity_summary as activity_summary
 from vsae.metrics.binomial import binomial_interval as binomial_interval
+from vsae.metrics.blocks import block_score as block_score
+from vsae.metrics.blocks import code_correlations as code_correlations
 from vsae.metrics.bootstrap import bootstrap_interval as bootstrap_interval
 from vsae.metrics.calibration import Reliability as Reliability
 from vsae.metrics.calibration import reliability as reliability
@@ -44,6 +46,10 @@ from vsae.metrics.links import FunctionalLink as FunctionalLink
 from vsae.metrics.links import functional_link as functional_link
 from vsae.metrics.matching import Matching as Matching
 from vsae.metrics.matching import match as match
+from vsae.metrics.mutual_coherence import mutual_coherence as mutual_coherence
+from vsae.metrics.nestedness import nestedness as nestedness
+from vsae.metrics.nulls import AgainstNull as AgainstNull
+from vsae.metrics.nulls import against_null as against_null
 from vsae.metrics.parents_found import ParentRecovery as ParentRecovery
 from vsae.metrics.parents_found import parent_recovery as parent_recovery
 from vsae.metrics.park import EdgeDistribution as EdgeDistribution
@@ -65,6 +71,8 @@ from vsae.metrics.recovery import absorption_fraction as absorption_fraction
 from vsae.metrics.recovery import latent_f1 as latent_f1
 from vsae.metrics.recovery import mean_correlation_coefficient as mean_correlation_coefficient
 from vsae.metrics.recovery import uniqueness as uniqueness
+from vsae.metrics.recruitment import Recruitment as Recruitment
+from vsae.metrics.recruitment import recruitment as recruitment
 from vsae.metrics.relevance import graph_relevance as graph_relevance
 from vsae.metrics.relevance import label_relevance as label_relevance
 from vsae.metrics.retrieval import ndcg_at_k as ndcg_at_k

@@ -15,6 +15,8 @@ from vsae.posteriors.gaussian import GaussianPosterior as GaussianPosterior
 from vsae.posteriors.gaussian_routed import GaussianRoutedPosterior as GaussianRoutedPosterior
 from vsae.posteriors.gaussian_topk import GaussianTopKPosterior as GaussianTopKPosterior
 from vsae.posteriors.jumprelu import JumpReLUPosterior as JumpReLUPosterior
+from vsae.posteriors.ladder import GaussianLadderPosterior as GaussianLadderPosterior
+from vsae.posteriors.ladder import LadderPosterior as LadderPosterior
 from vsae.posteriors.matching_pursuit import MatchingPursuitPosterior as MatchingPursuitPosterior
 from vsae.posteriors.mean_field import MeanFieldPosterior as MeanFieldPosterior
 from vsae.posteriors.mean_field import UnrolledMeanFieldPosterior as UnrolledMeanFieldPosterior

@@ -11,6 +11,8 @@ from vsae.presets.dense_crosscoders import variational_crosscoder as variational
 from vsae.presets.gated import gated_autoencoder as gated_autoencoder
 from vsae.presets.hierarchical import hierarchical_autoencoder as hierarchical_autoencoder
 from vsae.presets.jumprelu import jumprelu_autoencoder as jumprelu_autoencoder
+from vsae.presets.ladder import ladder_autoencoder as ladder_autoencoder
+from vsae.presets.ladder import variational_ladder_autoencoder as variational_ladder_autoencoder
 from vsae.presets.matching_pursuit import (
     matching_pursuit_autoencoder as matching_pursuit_autoencoder,
 )
