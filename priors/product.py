@@ -79,15 +79,10 @@ class ProductPrior(nn.Module):
                 code="product.experts",
                 context={"sizes": sizes, "learned": learned},
             )
-        self.dim, self.factors = sizes[0], nn.ModuleList(experts)
-
-    @property
-    def experts(self) -> tuple[nn.Module, ...]:
-        """The priors that are multiplied."""
-        return tuple(self.factors)
+        self.dim, self.experts = sizes[0], nn.ModuleList(experts)
 
     def forward(self) -> Product:
-        return Product([expert() for expert in self.factors])
+        return Product([expert() for expert in self.experts])
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
