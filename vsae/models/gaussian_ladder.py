@@ -53,6 +53,8 @@ class GaussianLadderAutoencoder(nn.Module):
         Sønderby et al. (2016), *Ladder Variational Autoencoders*, eq. 1-3.
     """
 
+    spreads: nn.ModuleList
+
     def __init__(
         self,
         decoder: nn.Module,

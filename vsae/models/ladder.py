@@ -55,6 +55,8 @@ class LadderAutoencoder(nn.Module):
         Rasmus et al. (2015), *Semi-Supervised Learning with Ladder Networks*.
     """
 
+    priors: nn.ModuleList
+
     def __init__(
         self,
         decoder: nn.Module,
