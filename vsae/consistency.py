@@ -35,6 +35,7 @@ class AbstractConsistency(nn.Module):
     def __init__(self, views: Iterable[nn.Module], scales: Sequence[float | None]) -> None:
         super().__init__()
         self.views, self.scales = nn.ModuleList(check_chain(views)), tuple(scales)
+        self.sizes = tuple(view.latents for view in self.views)
         given = [scale for scale in self.scales if scale is not None]
         if len(scales) != len(self.views) or not given or not all(0 < s < math.inf for s in given):
             raise ConfigError(

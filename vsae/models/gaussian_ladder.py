@@ -53,8 +53,6 @@ class GaussianLadderAutoencoder(nn.Module):
         Sønderby et al. (2016), *Ladder Variational Autoencoders*, eq. 1-3.
     """
 
-    spreads: nn.ModuleList
-
     def __init__(
         self,
         decoder: nn.Module,
@@ -78,7 +76,8 @@ class GaussianLadderAutoencoder(nn.Module):
         self.link = nn.Identity() if link is None else link
 
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
-        first, *above = self.decoder.levels
+        levels: nn.ModuleList = self.decoder.levels
+        first, *above = levels
         prior, noise = self.prior(), self.noise()
         steps = list(enumerate(zip(above, self.spreads, strict=True), start=1))
         with plates(x, prior.batch_shape):

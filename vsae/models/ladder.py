@@ -55,8 +55,6 @@ class LadderAutoencoder(nn.Module):
         Rasmus et al. (2015), *Semi-Supervised Learning with Ladder Networks*.
     """
 
-    priors: nn.ModuleList
-
     def __init__(
         self,
         decoder: nn.Module,
@@ -69,8 +67,8 @@ class LadderAutoencoder(nn.Module):
         self.decoder, self.priors = decoder, nn.ModuleList(priors)
         self.noise, self.consistency = as_noise(noise), consistency
         self.sizes = tuple(prior().event_shape[0] for prior in priors)
-        views = () if consistency is None else consistency.views
-        check_levels(decoder.sizes, self.sizes, tuple(v.latents for v in views) or self.sizes)
+        tied = self.sizes if consistency is None else consistency.sizes
+        check_levels(decoder.sizes, self.sizes, tied)
 
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
         beliefs, noise = [prior() for prior in self.priors], self.noise()
