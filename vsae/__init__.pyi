@@ -28,6 +28,8 @@ from vsae.curriculum import Curriculum as Curriculum
 from vsae.dead_latents import DeadLatents as DeadLatents
 from vsae.decoders import FreeDecoder as FreeDecoder
 from vsae.decoders import LinearDecoder as LinearDecoder
+from vsae.decoupled_decoder import DecoupledDecoder as DecoupledDecoder
+from vsae.decoupled_encoder import DecoupledEncoder as DecoupledEncoder
 from vsae.distillation import Distilled as Distilled
 from vsae.distillation import distil as distil
 from vsae.distillation import inclusive_kl as inclusive_kl
@@ -112,6 +114,7 @@ from vsae.precision_weighted import PrecisionWeightedGuide as PrecisionWeightedG
 from vsae.presets import abs_topk_autoencoder as abs_topk_autoencoder
 from vsae.presets import batch_topk_autoencoder as batch_topk_autoencoder
 from vsae.presets import batch_topk_crosscoder as batch_topk_crosscoder
+from vsae.presets import decoupled_crosscoder as decoupled_crosscoder
 from vsae.presets import gated_autoencoder as gated_autoencoder
 from vsae.presets import hierarchical_autoencoder as hierarchical_autoencoder
 from vsae.presets import jumprelu_autoencoder as jumprelu_autoencoder

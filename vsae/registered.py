@@ -62,6 +62,8 @@ def _layers(register: Register) -> None:
     register(vsae.MixedNorm, "concatenated", "summed")
     register(vsae.LayeredDecoder, "latents", "layers", "norm", "bias", "writes")
     register(vsae.LayeredEncoder, "decoder", "layers", "targets", "reads")
+    register(vsae.DecoupledDecoder, "shared", "layers", "bias")
+    register(vsae.DecoupledEncoder, "decoder")
     register(vsae.SkipConnection, "layers", "inputs", "targets")
     register(vsae.LadderEncoder, "d_model", "sizes", "numbers")
     register(vsae.LateralDecoder, "levels", "learnable")
