@@ -1,6 +1,6 @@
 """The additive decoder of a ladder: every level speaks of the activation itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -32,10 +32,11 @@ class AdditiveDecoder(nn.Module):
         the input".
     """
 
-    def __init__(self, parts: Sequence[nn.Module]) -> None:
+    def __init__(self, parts: Iterable[nn.Module]) -> None:
         super().__init__()
-        widths = [part.d_model for part in parts]
-        biases = [part.b_dec is not None for part in parts]
+        self.parts = nn.ModuleList(parts)
+        widths = [part.d_model for part in self.parts]
+        biases = [part.b_dec is not None for part in self.parts]
         if len(set(widths)) != 1 or biases != [True] + [False] * (len(widths) - 1):
             raise ConfigError(
                 f"levels do not add up: got outputs {widths} and biases {biases}, expected one "
@@ -43,8 +44,7 @@ class AdditiveDecoder(nn.Module):
                 code="ladder.widths",
                 context={"widths": widths, "biases": biases},
             )
-        self.terms = nn.ModuleList(parts)
-        self.sizes = tuple(part.latents for part in parts)
+        self.sizes = tuple(part.latents for part in self.parts)
         self.latents, self.d_model = sum(self.sizes), widths[0]
 
     @classmethod
@@ -63,21 +63,16 @@ class AdditiveDecoder(nn.Module):
             parts.append(part)
         return cls(parts)
 
-    @property
-    def parts(self) -> tuple[nn.Module, ...]:
-        """The levels' decoders, the finest first."""
-        return tuple(self.terms)
-
     def forward(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*batch d"]:
         codes = z.split(self.sizes, -1)
-        return sum(part(code) for part, code in zip(self.terms, codes, strict=True))
+        return sum(part(code) for part, code in zip(self.parts, codes, strict=True))
 
     @property
     def W_dec(self) -> Float[Tensor, "*batch K d"]:
         """Atoms of all levels, the finest first."""
-        return torch.cat([part.W_dec for part in self.terms], -2)
+        return torch.cat([part.W_dec for part in self.parts], -2)
 
     @property
     def b_dec(self) -> Float[Tensor, "*batch d"]:
         """The bias, in activation units."""
-        return self.terms[0].b_dec
+        return self.parts[0].b_dec

@@ -1,6 +1,6 @@
 """The decoder of a generative chain: activations depend on the finest level alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -35,31 +35,26 @@ class ChainDecoder(nn.Module):
         Sønderby et al. (2016), *Ladder Variational Autoencoders*, eq. 1-3.
     """
 
-    def __init__(self, levels: Sequence[nn.Module]) -> None:
+    def __init__(self, levels: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.maps = nn.ModuleList(check_chain(levels))
-        self.sizes = tuple(level.latents for level in levels)
-        self.latents, self.d_model = sum(self.sizes), levels[0].d_model
+        self.levels = nn.ModuleList(check_chain(levels))
+        self.sizes = tuple(level.latents for level in self.levels)
+        self.latents, self.d_model = sum(self.sizes), self.levels[0].d_model
 
     @classmethod
     def of_sizes(cls, d_model: int, sizes: Sequence[int]) -> "ChainDecoder":
         """With random unit rows, for levels of these sizes, the finest first."""
         return cls(random_levels(d_model, sizes))
 
-    @property
-    def levels(self) -> tuple[nn.Module, ...]:
-        """The maps, the finest level's first."""
-        return tuple(self.maps)
-
     def forward(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*batch d"]:
-        return self.maps[0](z[..., : self.sizes[0]])
+        return self.levels[0](z[..., : self.sizes[0]])
 
     @property
     def W_dec(self) -> Float[Tensor, "*batch K d"]:
         """Atoms of all levels, the finest first; those of coarse levels have any norm."""
-        return torch.cat(reach(self.maps), -2)
+        return torch.cat(reach(self.levels), -2)
 
     @property
     def b_dec(self) -> Float[Tensor, "*batch d"]:
         """The bias of the finest level, in activation units."""
-        return self.maps[0].b_dec
+        return self.levels[0].b_dec

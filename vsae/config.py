@@ -60,7 +60,7 @@ def describe(
         return {"float": str(value)}  # which JSON has no name for
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | nn.ModuleList):
         return [describe(item, tensors, _join(path, str(i)), seen) for i, item in enumerate(value)]
     if id(value) in seen:
         return {"same": seen[id(value)]}

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class AbstractConsistency(nn.Module):
     view on the left is data or learns too.
 
     Args:
-        views: Per level the map to the view below it, e.g. ``LateralDecoder.views()``, shared with
+        views: Per level the map to the view below it, e.g. ``LateralDecoder.levels``, shared with
             the decoder where that has them.
         scales: :math:`s_\ell` of each level, in the units of its view; ``None`` for no such term.
 
@@ -32,32 +32,27 @@ class AbstractConsistency(nn.Module):
             ``None`` for each level, and at least one number.
     """
 
-    def __init__(self, views: Sequence[nn.Module], scales: Sequence[float | None]) -> None:
+    def __init__(self, views: Iterable[nn.Module], scales: Sequence[float | None]) -> None:
         super().__init__()
-        self.maps, self.scales = nn.ModuleList(check_chain(views)), tuple(scales)
+        self.views, self.scales = nn.ModuleList(check_chain(views)), tuple(scales)
+        self.sizes = tuple(view.latents for view in self.views)
         given = [scale for scale in self.scales if scale is not None]
-        if len(scales) != len(views) or not given or not all(0 < s < math.inf for s in given):
+        if len(scales) != len(self.views) or not given or not all(0 < s < math.inf for s in given):
             raise ConfigError(
-                f"got scales={self.scales} for {len(views)} levels, expected a positive standard "
-                "deviation or None for each, and one number at least; no consistency is None "
-                "instead of this module.",
+                f"got scales={self.scales} for {len(self.views)} levels, expected a positive "
+                "standard deviation or None for each, and one number at least; no consistency is "
+                "None instead of this module.",
                 code="ladder.scales",
             )
 
-    @property
-    def views(self) -> tuple[nn.Module, ...]:
-        """The maps, the finest level's first."""
-        return tuple(self.maps)
-
     def terms(self, x: Tensor, codes: Sequence[Tensor]) -> Iterator[Term]:
         """Per term the name of its site, the view, what the level says of it, and the scale."""
-        views = [x, *codes[:-1]]
+        seen = [x, *codes[:-1]]
         names = ["x_view", *(f"z_{i}_view" for i in range(1, len(codes)))]
-        for name, view, code, level, scale in zip(
-            names, views, codes, self.maps, self.scales, strict=True
-        ):
+        levels = zip(names, seen, codes, self.views, self.scales, strict=True)
+        for name, below, code, view, scale in levels:
             if scale is not None:
-                yield name, self.target(view), level(code), scale
+                yield name, self.target(below), view(code), scale
 
     @abstractmethod
     def target(self, view: Float[Tensor, "*rows k"]) -> Float[Tensor, "*rows k"]:
@@ -79,7 +74,7 @@ class Consistency(AbstractConsistency):
     Example:
         >>> import torch
         >>> from vsae import LateralDecoder
-        >>> tie = Consistency(LateralDecoder.of_sizes(3, (8, 4)).views(), (None, 1.0))
+        >>> tie = Consistency(LateralDecoder.of_sizes(3, (8, 4)).levels, (None, 1.0))
         >>> [name for name, *_ in tie.terms(torch.rand(5, 3), [torch.rand(5, 8), torch.rand(5, 4)])]
         ['z_1_view']
 
@@ -100,7 +95,7 @@ class StoppedConsistency(AbstractConsistency):
     Example:
         >>> import torch
         >>> from vsae import LateralDecoder
-        >>> tie = StoppedConsistency(LateralDecoder.of_sizes(3, (8, 4)).views(), (None, 1.0))
+        >>> tie = StoppedConsistency(LateralDecoder.of_sizes(3, (8, 4)).levels, (None, 1.0))
         >>> tie.target(torch.ones(2, requires_grad=True)).requires_grad
         False
 

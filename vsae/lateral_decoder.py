@@ -1,7 +1,7 @@
 """The top-down decoder of a ladder: each level's view is a mixture of its code and its guess."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Float
@@ -50,25 +50,26 @@ class LateralDecoder(nn.Module):
 
     def __init__(
         self,
-        levels: Sequence[nn.Module],
+        levels: Iterable[nn.Module],
         *,
         alphas: float | Sequence[float] = 0.5,
         learnable: bool = True,
     ) -> None:
         super().__init__()
-        self.maps = nn.ModuleList(check_chain(levels))
-        self.sizes = tuple(level.latents for level in levels)
-        self.latents, self.d_model = sum(self.sizes), levels[0].d_model
+        self.levels = nn.ModuleList(check_chain(levels))
+        self.sizes = tuple(level.latents for level in self.levels)
+        self.latents, self.d_model = sum(self.sizes), self.levels[0].d_model
         self.learnable = learnable
-        given = alphas if isinstance(alphas, Sequence) else [alphas] * (len(levels) - 1)
-        if len(given) != len(levels) - 1 or not all(0 < alpha < 1 for alpha in given):
+        mixed = len(self.levels) - 1
+        given = alphas if isinstance(alphas, Sequence) else [alphas] * mixed
+        if len(given) != mixed or not all(0 < alpha < 1 for alpha in given):
             raise ConfigError(
                 f"each level but the coarsest mixes its code in: got alphas={alphas} for "
-                f"{len(levels)} levels, expected {len(levels) - 1} numbers in (0, 1).",
+                f"{mixed + 1} levels, expected {mixed} numbers in (0, 1).",
                 code="ladder.alphas",
             )
         logits = torch.logit(torch.tensor(given, dtype=torch.get_default_dtype()))
-        register(self, "logits", logits, learnable=learnable and len(levels) > 1)
+        register(self, "logits", logits, learnable=learnable and mixed > 0)
 
     @classmethod
     def of_sizes(cls, d_model: int, sizes: Sequence[int]) -> "LateralDecoder":
@@ -80,40 +81,31 @@ class LateralDecoder(nn.Module):
         """Over these maps, with the default mixture."""
         return cls(levels)
 
-    @property
-    def levels(self) -> tuple[nn.Module, ...]:
-        """The maps, the finest level's first."""
-        return tuple(self.maps)
-
-    def views(self) -> tuple[nn.Module, ...]:
-        """Per level the map to the view below it, shared: for :class:`vsae.Consistency`."""
-        return self.levels
-
     def alphas(self) -> Float[Tensor, "*batch n"]:
         """The mixing weights of all levels but the coarsest."""
         return self.logits.sigmoid()
 
     def forward(self, z: Float[Tensor, "*rows K"]) -> Float[Tensor, "*batch d"]:
         *below, top = z.split(self.sizes, -1)
-        alphas, guess = self.alphas(), self.maps[-1](top)
+        alphas, guess = self.alphas(), self.levels[-1](top)
         for i in reversed(range(len(below))):
             alpha = alphas[..., i, None]
-            guess = self.maps[i](alpha * below[i] + (1 - alpha) * guess)
+            guess = self.levels[i](alpha * below[i] + (1 - alpha) * guess)
         return guess
 
     @property
     def W_dec(self) -> Float[Tensor, "*batch K d"]:
         """Atoms: what a unit of each latent adds to an activation."""
         weights = self._through() * torch.cat([self.alphas(), self._one()], -1)
-        parts = enumerate(reach(self.maps))
+        parts = enumerate(reach(self.levels))
         return torch.cat([weights[..., i, None, None] * reached for i, reached in parts], -2)
 
     @property
     def b_dec(self) -> Float[Tensor, "*batch d"]:
         """The activation of the code zero."""
-        first, *others = self.maps
+        first, *others = self.levels
         through, bias = self._through(), first.b_dec
-        for i, (level, below) in enumerate(zip(others, reach(self.maps), strict=False), start=1):
+        for i, (level, below) in enumerate(zip(others, reach(self.levels), strict=False), start=1):
             bias = bias + through[..., i, None] * rows_times(level.b_dec, below)
         return bias
 
@@ -125,8 +117,9 @@ class LateralDecoder(nn.Module):
         return self.logits.new_ones((*self.logits.shape[:-1], 1))
 
 
-def check_chain(levels: Sequence[nn.Module]) -> Sequence[nn.Module]:
+def check_chain(levels: Iterable[nn.Module]) -> tuple[nn.Module, ...]:
     """``levels`` if each maps to the codes of the one before, or ``ladder.widths``."""
+    levels = tuple(levels)
     ends = [(level.latents, level.d_model) for level in levels]
     if not ends or any(above[1] != below[0] for below, above in pairwise(ends)):
         raise ConfigError(
@@ -144,9 +137,6 @@ def random_levels(d_model: int, sizes: Sequence[int]) -> list[LinearDecoder]:
     return [LinearDecoder(latents, width) for width, latents in widths]
 
 
-def reach(levels: Sequence[nn.Module]) -> list[Float[Tensor, "*batch k d"]]:
+def reach(levels: Iterable[nn.Module]) -> list[Float[Tensor, "*batch k d"]]:
     """Per level :math:`W^{(ℓ)} … W^{(1)}`: a unit of each latent, carried down to activations."""
-    reached = [levels[0].W_dec]
-    for level in list(levels)[1:]:
-        reached.append(level.W_dec @ reached[-1])
-    return reached
+    return list(accumulate((level.W_dec for level in levels), lambda below, own: own @ below))

@@ -1,7 +1,7 @@
 """Whether codes that belong together are correlated: heat-maps, and one score of them."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from vsae.errors import EmptyDataError, ShapeError
@@ -38,8 +38,8 @@ def _unit(rows: Tensor) -> Tensor:
 
 
 def block_score(
-    correlations: Float[Tensor, "K K"],
-    labels: Int[Tensor, " K"],
+    correlations: Tensor,
+    labels: Tensor,
     *,
     generator: Generator,
     draws: int = 200,
@@ -53,8 +53,8 @@ def block_score(
     latents at random, which keeps the sizes of the clusters; its mean is 0.
 
     Args:
-        correlations: Of :func:`code_correlations`.
-        labels: The cluster of each latent.
+        correlations: ``(K, K)``, of :func:`code_correlations`.
+        labels: ``(K,)`` integers, the cluster of each latent.
         generator: The source of randomness, on the CPU.
         draws: Of the null model.
 

@@ -1,7 +1,6 @@
 """Whether fine clusters lie inside coarse ones."""
 
 import torch
-from jaxtyping import Int
 from torch import Generator, Tensor
 
 from vsae.errors import ConfigError, EmptyDataError, ShapeError
@@ -9,8 +8,8 @@ from vsae.metrics.nulls import AgainstNull, against_null, dealt_out
 
 
 def nestedness(
-    fine: Int[Tensor, " n"],
-    coarse: Int[Tensor, " n"],
+    fine: Tensor,
+    coarse: Tensor,
     *,
     generator: Generator,
     share: float = 1.0,
@@ -24,7 +23,8 @@ def nestedness(
     that. One coarse cluster contains everything: then value and null are both 1.
 
     Args:
-        fine: The fine cluster of each member (a row, or a latent); -1 for a member in none.
+        fine: ``(n,)`` integers, the fine cluster of each row, or of each latent; -1 for one in
+            none.
         coarse: The coarse one, of the same members; likewise.
         generator: The source of randomness, on the CPU.
         share: Of a fine cluster's members that must agree; 1 is "fully contained", as published.

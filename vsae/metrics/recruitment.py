@@ -30,8 +30,8 @@ class Recruitment:
 
 
 def recruitment(
-    fine: Float[Tensor, "rows f"],
-    coarse: Float[Tensor, "rows c"],
+    fine: Tensor,
+    coarse: Tensor,
     *,
     generator: Generator,
     draws: int = 100,
@@ -45,8 +45,8 @@ def recruitment(
     rows of the coarse codes, which keeps both levels as they are.
 
     Args:
-        fine: Codes of the finer level; a latent fires where its code is not 0.
-        coarse: Codes of the coarser one on the same rows.
+        fine: Codes ``(rows, K_fine)`` of the finer level; a latent fires where its code is not 0.
+        coarse: ``(rows, K_coarse)``, those of the coarser one on the same rows.
         generator: The source of randomness, on the CPU.
         draws: Of the null model.
 

@@ -71,19 +71,15 @@ class GaussianLadderAutoencoder(nn.Module):
                 f"{len(self.sizes)} levels.",
                 code="ladder.spreads",
             )
-        self.scatter = nn.ModuleList(as_noise(spread) for spread in spreads)
+        self.spreads = nn.ModuleList(as_noise(spread) for spread in spreads)
         self.noise = as_noise(noise)
         self.link = nn.Identity() if link is None else link
 
-    @property
-    def spreads(self) -> tuple[nn.Module, ...]:
-        """Of all levels but the coarsest, the finest first."""
-        return tuple(self.scatter)
-
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
-        first, *above = self.decoder.levels
+        levels: nn.ModuleList = self.decoder.levels
+        first, *above = levels
         prior, noise = self.prior(), self.noise()
-        steps = list(enumerate(zip(above, self.scatter, strict=True), start=1))
+        steps = list(enumerate(zip(above, self.spreads, strict=True), start=1))
         with plates(x, prior.batch_shape):
             z = pyro.sample(f"z_{len(self.sizes)}", prior)
             for i, (level, spread) in reversed(steps):

@@ -64,19 +64,14 @@ class LadderAutoencoder(nn.Module):
         consistency: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.decoder, self.beliefs = decoder, nn.ModuleList(priors)
+        self.decoder, self.priors = decoder, nn.ModuleList(priors)
         self.noise, self.consistency = as_noise(noise), consistency
         self.sizes = tuple(prior().event_shape[0] for prior in priors)
-        views = () if consistency is None else consistency.views
-        check_levels(decoder.sizes, self.sizes, tuple(v.latents for v in views) or self.sizes)
-
-    @property
-    def priors(self) -> tuple[nn.Module, ...]:
-        """Of each level, the finest first."""
-        return tuple(self.beliefs)
+        tied = self.sizes if consistency is None else consistency.sizes
+        check_levels(decoder.sizes, self.sizes, tied)
 
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
-        beliefs, noise = [prior() for prior in self.beliefs], self.noise()
+        beliefs, noise = [prior() for prior in self.priors], self.noise()
         with plates(x, beliefs[0].batch_shape):
             codes = [pyro.sample(f"z_{i}", p) for i, p in enumerate(beliefs, start=1)]
             mean = self.decoder(torch.cat(codes, -1))
