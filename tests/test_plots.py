@@ -150,8 +150,6 @@ def test_bars_refuse_nan(ax):
 
 def test_norm_shares_are_counted_per_layer(ax):
     atoms = torch.tensor([[3.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])  # the last: nowhere
-        [[3.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
-    )  # the last is left out
     plots.norm_share_histogram(ax, atoms, (2, 1), names=["base", "chat"])
     drawn = [patch.get_xy() for patch in ax.patches]
     for outline, shares in zip(drawn, ([0.75, 0.0], [0.25, 1.0]), strict=True):

@@ -46,6 +46,8 @@ def _parts(register: Register) -> None:
     register(vsae.FittedSpikeSlabPrior, "prior", "rate", "pooling", "spread")
     couplings = ("start", "every", "memory", "strength", "significance", "relabelling")
     register(vsae.CoFiringGatesPrior, "gates", *couplings)
+    register(vsae.DecoderGraphPrior, "prior", "decoder", "k", "every", "start")
+    register(vsae.CoactivationPrior, "prior", "k", "every", "start", "window")
     register(vsae.DeadLatents, "latents", "after")
     register(vsae.HierarchicalEncoder, "decoder", "top")
     register(vsae.LeakyThreshold, "threshold", "slope")

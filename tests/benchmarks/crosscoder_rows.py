@@ -51,7 +51,6 @@ def _results(times, layers: tuple[int, ...]) -> list[Result]:
                 times,
                 "crosscoder",
                 "flat",
-                at_most=1.1,
             )
         )
     return found
