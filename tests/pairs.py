@@ -11,6 +11,7 @@ from priors import (
     GraphLaplacianPrior,
     IsotropicPrior,
     LaplacePrior,
+    ProductPrior,
 )
 from priors.ard import ARDPrior
 from vsae import (
@@ -56,6 +57,7 @@ PRIORS = {
     "blocks": lambda: scattered(BlockDiagonalPrior((3, 1, 2))),
     "graph": lambda: GraphLaplacianPrior(ring(), ridge=0.5, strength=2.0, learnable=True),
     "signed graph": lambda: GraphLaplacianPrior(ring(signed=True), ridge=0.5),
+    "product": lambda: ProductPrior(GraphLaplacianPrior(ring()), LaplacePrior(K, scale=0.5)),
     "laplace": lambda: scattered(LaplacePrior(K, scale=0.5, learnable=True)),
 }
 POSTERIORS = {

@@ -117,7 +117,7 @@ FAULTS = {
     "data.missing": (3, lambda t, acts: ["train", str(t / "no.npy"), "--out", str(t / "run")]),
     "data.unreadable": (3, lambda t, acts: text(t, "bad.npy")),
     "data.unsafe": (3, lambda t, acts: text(t, "acts.pt")),
-    "data.rank": (3, lambda t, acts: array(t, "a.npy", np.zeros((2, 3, 4), np.float32))),
+    "data.rank": (3, lambda t, acts: array(t, "a.npy", np.zeros((2, 3, 4, 5), np.float32))),
     "data.dtype": (3, lambda t, acts: array(t, "a.npy", np.zeros((20, 4), np.int64))),
     "data.empty": (3, lambda t, acts: array(t, "a.npy", np.zeros((0, 4), np.float32))),
     "data.nonfinite": (3, lambda t, acts: array(t, "a.npy", np.full((60, 4), np.nan, np.float32))),

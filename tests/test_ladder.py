@@ -19,7 +19,7 @@ from program_checks import (
 )
 from torch import nn
 
-from priors import FlatPrior, Graph, GraphLaplacianPrior, LaplacePrior, ProductPrior
+from priors import FlatPrior, Graph, GraphLaplacianPrior, LaplacePrior
 from priors.replicas import stack, unstack
 from vsae import (
     AdditiveDecoder,
@@ -301,15 +301,6 @@ def test_products_of_priors_are_saved(tmp_path):
     torch.testing.assert_close(again.elbo(x), pair.elbo(x))
 
 
-def test_a_product_is_the_sum_of_its_experts():
-    belief = GraphLaplacianPrior(Graph.ring(5), ridge=0.3, strength=0.4)
-    prior, z = ProductPrior([LaplacePrior(5, scale=0.7), belief]), torch.randn(6, 5)
-    expected = -z.abs().sum(-1) / 0.7 - 5 * math.log(1.4) + belief().log_prob(z)
-    torch.testing.assert_close(prior().log_prob(z), expected)
-    assert prior().expand((6,)).rsample((2,)).shape == (2, 6, 5)
-    torch.testing.assert_close(prior().expand((6,)).log_prob(z), expected)
-
-
 @pytest.mark.parametrize("decoder", READINGS)
 def test_a_stack_is_its_members(decoder):
     pairs, x = [ladder(decoder=decoder), ladder(decoder=decoder)], torch.randn(ROWS, D)
@@ -410,11 +401,6 @@ BAD = {
     "posterior.outputs": [lambda: posterior(7, 5, numbers=2)],
     "pair.latents": [lambda: mismatched(posterior(7, 4)), lambda: mismatched(posterior(7, 5, 2))],
     "pair.slots": [lambda: mismatched(ReLUPosterior(LinearEncoder(D, 12)))],
-    "product.experts": [
-        lambda: ProductPrior([]),
-        lambda: ProductPrior([LaplacePrior(3), LaplacePrior(4)]),
-        lambda: ProductPrior([LaplacePrior(3, learnable=True)]),
-    ],
 }
 
 

@@ -24,6 +24,13 @@ def test_rows_are_the_tokens_that_are_not_padding(model):
     torch.testing.assert_close(rows[5:], alone, rtol=1e-5, atol=1e-5)  # rows are float32
 
 
+def test_several_layers_are_read_in_one_pass(model):
+    batch = {"input_ids": torch.randint(20, (2, 5))}
+    rows = hidden_states(model, [batch], layer=(0, 2))
+    alone = [hidden_states(model, [batch], layer=layer) for layer in (0, 2)]
+    assert torch.equal(rows, torch.stack(alone, 1))
+
+
 def test_layer_zero_is_the_embedding(model):
     tokens = torch.randint(20, (1, 4))
     rows = hidden_states(model, [{"input_ids": tokens}], layer=0)

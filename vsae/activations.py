@@ -15,8 +15,8 @@ from vsae.batches import check_finite
 from vsae.errors import DataError, DTypeError, EmptyDataError, ShapeError, UnsafeFileError
 
 
-def read_activations(name: str) -> Float[Tensor, "rows d"]:
-    """Rows of activations, as float32.
+def read_activations(name: str) -> Float[Tensor, "rows d"] | Float[Tensor, "rows layers d"]:
+    """Rows of activations, as float32; of several layers, for a crosscoder, where the file is so.
 
     Args:
         name: A ``.npy`` file, a ``.safetensors`` file of one tensor, or the name of a source
@@ -25,8 +25,8 @@ def read_activations(name: str) -> Float[Tensor, "rows d"]:
     Raises:
         DataError: ``data.missing``, ``data.unreadable``.
         UnsafeFileError: ``data.unsafe`` for formats that can run code when read.
-        ShapeError: ``data.rank`` unless ``(rows, d)``; ``EmptyDataError``, ``DTypeError``,
-            ``NonFiniteDataError`` as they say.
+        ShapeError: ``data.rank`` unless ``(rows, d)`` or ``(rows, layers, d)``;
+            ``EmptyDataError``, ``DTypeError``, ``NonFiniteDataError`` as they say.
     """
     path = Path(name)
     sources = {point.name: point for point in entry_points(group="vsae.sources")}
@@ -74,9 +74,10 @@ def _only(tensors: dict[str, Tensor], path: Path) -> Tensor:
 def _checked(data: Tensor, name: str) -> Tensor:
     if not data.is_floating_point():
         raise DTypeError(f"{name} holds {data.dtype}: expected floats.", code="data.dtype")
-    if data.dim() != 2:
+    if data.dim() not in (2, 3):
         raise ShapeError(
-            f"{name} has shape {tuple(data.shape)}: expected (rows, d).", code="data.rank"
+            f"{name} has shape {tuple(data.shape)}: expected (rows, d) or (rows, layers, d).",
+            code="data.rank",
         )
     if not len(data):
         raise EmptyDataError(f"{name} has 0 rows.", code="data.empty")

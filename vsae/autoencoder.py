@@ -1,6 +1,6 @@
 """The pair of a model and a guide, with the interface of an SAE."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyro
@@ -20,6 +20,9 @@ from vsae.normalizers import IdentityNormalizer
 from vsae.observer import Observer, latent_values
 from vsae.point_estimate import point_estimate
 from vsae.sparse_code import SparseCode
+
+Activations = Float[Tensor, "*rows d"] | Sequence[Tensor]
+"""What a pair takes: rows; of a crosscoder also ``(…, layers, d)``, or a tensor per layer."""
 
 
 class Autoencoder(nn.Module):
@@ -47,60 +50,81 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.model, self.guide = model, guide
         self.normalizer = IdentityNormalizer() if normalizer is None else normalizer
-        width, d_model = getattr(self.normalizer, "d_model", None), model.decoder.d_model
-        if width is not None and width != d_model:
+        width = getattr(self.normalizer, "d_model", None)
+        if width is not None and width != self.d_model:
             raise ShapeError(
-                f"the normaliser is of another width: got {width}, expected {d_model}. Fit it to "
-                "the same activations.",
+                f"the normaliser is of another width: got {width}, expected {self.d_model}. Fit it "
+                "to the same activations.",
                 code="data.width",
-                context={"got": width, "expected": d_model},
+                context={"got": width, "expected": self.d_model},
             )
         self._last_codes: tuple[int, latent_values] | None = None
 
-    def posterior(self, x: Float[Tensor, "*rows d"]) -> dict[str, Distribution]:
+    @property
+    def d_model(self) -> int:
+        """Width of a row of data."""
+        return self.model.decoder.d_model
+
+    def rows(self, x: Activations) -> Tensor:
+        """Data as rows, one number after another: flat activations are."""
+        return x
+
+    def target(self, x: Activations) -> Tensor:
+        """What of ``x`` is to be restored: of flat activations everything."""
+        return x
+
+    def posterior(self, x: Activations) -> dict[str, Distribution]:
         """``{site: q(site | x)}``, over latents in normalised units."""
         with self.evaluating():
             return self.guide.posterior(self.normalizer(self.check(x)))
 
-    def code(self, x: Float[Tensor, "*rows d"]) -> Tensor | SparseCode:
+    def code(self, x: Activations) -> Tensor | SparseCode:
         """The code at the posterior *mean*, as the guide writes it: dense, or in slots.
 
         Of spike and slab only the latents that are more likely on than off: means are never zero.
         """
         return self.model.code({name: point_estimate(q) for name, q in self.posterior(x).items()})
 
-    def encode(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch K"]:
+    def encode(self, x: Activations) -> Float[Tensor, "*batch K"]:
         """The code at the posterior *mean*, dense whatever the guide; deterministic."""
         code = self.code(x)
         return code.dense() if isinstance(code, SparseCode) else code
 
-    def decode(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Float[Tensor, "*batch d"]:
+    def decode(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Tensor:
         """The mean activation of a code, in raw units."""
         given = (code.z, code.support) if isinstance(code, SparseCode) else (code,)
         return self.normalizer.inverse(self.model.decoder(*given))
 
-    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
-        """``decode(code(x))``."""
-        return self.decode(self.code(x))
+    def restored(self, x: Activations, code: Float[Tensor, "*batch K"] | SparseCode) -> Tensor:
+        """The mean activation of the code of ``x``, in raw units: ``decode(code)``."""
+        return self.decode(code)
 
-    def elbo(self, x: Float[Tensor, "rows d"]) -> Tensor:
+    def forward(self, x: Activations) -> Tensor:
+        """``restored(x, code(x))``: what there is to compare with ``target(x)``."""
+        return self.restored(x, self.code(x))
+
+    def elbo(self, x: Activations) -> Tensor:
         """The ELBO per row, nats, of *raw* activations: one noise draw, log-Jacobian included.
 
         Shape ``()``, or ``(R,)`` for replicas.
         """
-        check_finite(x)
-        x = self.normalizer(self.check(x))
+        x = self.check(x)
+        self.check_finite(x)
+        x = self.normalizer(x)
         with self.evaluating():
             terms = ClosedFormELBO().site_terms(self.model, self.guide, x)
-        loss = sum(per_row(terms, x.shape[-2]).values())
-        return self.normalizer.log_jacobian(x.shape[-1]) - loss
+        return self.log_jacobian() - sum(per_row(terms, x.shape[-2]).values())
 
-    def pyro_model(self, x: Float[Tensor, "rows d"]) -> Tensor:
+    def log_jacobian(self) -> Tensor | float:
+        """What an ELBO in normalised units lacks to be one in raw units, nats per row."""
+        return self.normalizer.log_jacobian(self.d_model)
+
+    def pyro_model(self, x: Activations) -> Tensor:
         """The model as ``pyro.infer.SVI`` wants it, with its parameters registered."""
         pyro.module("autoencoder", self)
-        return self.model(self.normalizer(x))
+        return self.model(self.normalizer(self.rows(x)))
 
-    def pyro_guide(self, x: Float[Tensor, "rows d"]) -> dict[str, Tensor]:
+    def pyro_guide(self, x: Activations) -> dict[str, Tensor]:
         """The guide as ``pyro.infer.SVI`` wants it; what follows an update is done before the next.
 
         Atoms that have left their sphere are put back, and observers see the codes of the update.
@@ -109,7 +133,7 @@ class Autoencoder(nn.Module):
         pyro.module("autoencoder", self)
         self.project()
         with poutine.block(hide_fn=_observed), latent_values() as seen:
-            sites = self.guide(self.normalizer(x))
+            sites = self.guide(self.normalizer(self.rows(x)))
         if self.training and torch.is_grad_enabled() and self.observers():
             self._last_codes = (self._updates(), seen)
         return sites
@@ -151,9 +175,9 @@ class Autoencoder(nn.Module):
             for module in training:
                 module.training = True
 
-    def check(self, x: Tensor) -> Tensor:
+    def check(self, x: Activations) -> Tensor:
         """``x`` itself, or a typed error naming what is wrong with its shape, dtype or device."""
-        d_model, weight = self.model.decoder.d_model, self._weight
+        d_model, weight = self.d_model, self._weight
         if x.dim() < 1 or x.shape[-1] != d_model:
             raise ShapeError(
                 f"activations of the wrong width: got shape {tuple(x.shape)}, expected (…, "
@@ -180,6 +204,10 @@ class Autoencoder(nn.Module):
                 code="data.device",
             )
         return x
+
+    def check_finite(self, x: Float[Tensor, "*rows d"]) -> None:
+        """Raise ``NonFiniteDataError`` (``data.nonfinite``) naming the first value that is not."""
+        check_finite(x)
 
     def check_dtype(self) -> None:
         """Raise ``DTypeError`` (``model.dtype``) unless parameters are float32 or float64."""

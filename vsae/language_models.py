@@ -1,6 +1,6 @@
 """Activations of a causal language model loaded with ``transformers`` (extra ``lm``)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -11,8 +11,11 @@ from vsae.errors import EmptyDataError, ShapeError
 
 @torch.no_grad()
 def hidden_states(
-    model: nn.Module, batches: Iterable[dict[str, Int[Tensor, "rows length"]]], *, layer: int
-) -> Float[Tensor, "tokens d"]:
+    model: nn.Module,
+    batches: Iterable[dict[str, Int[Tensor, "rows length"]]],
+    *,
+    layer: int | Sequence[int],
+) -> Float[Tensor, "tokens d"] | Float[Tensor, "tokens layers d"]:
     """The residual stream after ``layer`` blocks, one row per token that is not padding.
 
     Args:
@@ -21,10 +24,11 @@ def hidden_states(
         batches: What a tokenizer returns with ``return_tensors="pt"``: ``input_ids``, and
             ``attention_mask`` where there is padding.
         layer: 0 is the embedding, ``l`` the output of block ``l``; not the last block, whose state
-            these models return after their final normalisation.
+            these models return after their final normalisation. Several layers, read in one pass,
+            are rows for a crosscoder.
 
     Returns:
-        Float32 rows on the CPU, batch after batch.
+        Float32 rows on the CPU, batch after batch: ``(tokens, d)``, or ``(tokens, layers, d)``.
 
     Raises:
         ShapeError: ``hidden_states.layer`` if the model has no such layer, or it is the last.
@@ -36,13 +40,17 @@ def hidden_states(
     return torch.cat(rows)
 
 
-def _rows(model: nn.Module, batch: dict[str, Tensor], layer: int) -> Tensor:
+def _rows(model: nn.Module, batch: dict[str, Tensor], layer: int | Sequence[int]) -> Tensor:
     states = model(**batch, output_hidden_states=True).hidden_states
-    if not 0 <= layer < len(states) - 1:
-        raise ShapeError(
-            f"layer {layer} cannot be read here: expected 0 … {len(states) - 2}. The state of the "
-            "last block is returned after the final normalisation; hook that block instead.",
-            code="hidden_states.layer",
-        )
+    layers = (layer,) if isinstance(layer, int) else tuple(layer)
+    for number in layers:
+        if not 0 <= number < len(states) - 1:
+            raise ShapeError(
+                f"layer {number} cannot be read here: expected 0 … {len(states) - 2}. The state of "
+                "the last block is returned after the final normalisation; hook that block "
+                "instead.",
+                code="hidden_states.layer",
+            )
     real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
-    return states[layer][real].float().cpu()
+    read = [states[number][real].float().cpu() for number in layers]
+    return read[0] if isinstance(layer, int) else torch.stack(read, 1)

@@ -18,7 +18,7 @@ from vsae.elbo import ClosedFormELBO, per_row, scale_latents
 from vsae.errors import CollapseWarning, NonFiniteLossError, NonFiniteWarning
 from vsae.metrics import active_units
 from vsae.noise import noise_from
-from vsae.observer import latent_values
+from vsae.observer import Observer, latent_values
 
 NOISE = 0  # the random stream of injected noise; epochs take 1, 2, …
 PROBE = 1024  # rows on which collapse is looked for, at most
@@ -45,7 +45,7 @@ class StepRecord:
 
     def to_dict(self) -> dict[str, float | list[float] | int]:
         """Floats (lists for replicas), named as in the metrics files: ``elbo/…``, ``codes/…``."""
-        beta = self.beta.flatten().tolist() if isinstance(self.beta, Tensor) else self.beta
+        beta = self.beta.squeeze(-1).tolist() if isinstance(self.beta, Tensor) else self.beta
         named = {"elbo/loss": self.loss} | {f"elbo/{n}": t for n, t in self.terms.items()}
         named |= {f"codes/{n}": t for n, t in self.codes.items()}
         return {"step": self.step, "beta": beta} | {n: t.tolist() for n, t in named.items()}
@@ -87,6 +87,8 @@ class Run:
         self._noise = noise_from([stream(s, NOISE, self._device) for s in batches.seeds])
         self._projected = autoencoder.projected()
         self._modules, self._observers = list(autoencoder.modules()), autoencoder.observers()
+        if isinstance(beta, Observer):  # a controller
+            self._observers.append(beta.to(self._device))
         sites = autoencoder.posterior(batches.data[..., :1, :].to(self._device))
         self._watched = bool(self._observers) or "support" in sites
         self._leaves = [p for group in optimizer.param_groups for p in group["params"]]

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from priors._prior import check_dim, check_positive
 from vsae.observer import Observer
+from vsae.target_l0 import log_step
 
 
 class TargetedExponentialPrior(Observer):
@@ -57,7 +58,7 @@ class TargetedExponentialPrior(Observer):
     def observe(self, sites: dict[str, Tensor]) -> None:
         codes = sites["z"]
         active = codes.count_nonzero(-1).to(codes.dtype).mean()
-        self.log_rate += self.rate * (active / self.target).log().clamp(-1.0, 1.0)
+        self.log_rate += log_step((active / self.target).log(), self.rate)
 
     def report(self) -> dict[str, Tensor]:
         return {"l1": self.log_rate.exp()}

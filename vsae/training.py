@@ -8,20 +8,21 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priors.replicas import num_replicas
-from vsae.autoencoder import Autoencoder
+from vsae.autoencoder import Activations, Autoencoder
 from vsae.batches import Batches
 from vsae.elbo import ClosedFormELBO
 from vsae.errors import ConfigError, ShapeError
 from vsae.run import Run
 from vsae.schedules import Constant
 from vsae.sparse_code import SparseCode
+from vsae.target_l0 import TargetL0
 
 Schedule = Callable[[int], float | Tensor]
 
 
 def fit(
     autoencoder: Autoencoder,
-    data: Tensor,
+    data: Activations,
     *,
     steps: int,
     batch_size: int = 256,
@@ -46,14 +47,15 @@ def fit(
 
     Args:
         autoencoder: The pair; trained in place.
-        data: Activations ``(N, d)``; ``(R, N, d)`` gives each replica its own. They may stay on the
-            CPU: batches are moved to the model.
+        data: Activations ``(N, d)``, of a crosscoder ``(N, layers, d)``; ``(R, N, d)`` gives each
+            replica its own. They may stay on the CPU: batches are moved to the model.
         steps: Number of updates.
         batch_size: Rows per update.
         lr: Adam's learning rate, 1e-3 if ``None``; multiplied by ``lr_schedule(step)``.
         lr_schedule: ``step -> factor``, or one factor.
         beta: ``step -> β``, or one β, the weight of the latents' KL; :class:`vsae.LinearWarmup`
-            anneals it. A tensor ``(R, 1)`` has one per replica.
+            anneals it, :class:`vsae.TargetL0` holds an L0 by it. A tensor ``(R, 1)`` has one per
+            replica.
         elbo: The objective; :class:`vsae.ClosedFormELBO` if ``None``.
         optimizer: Instead of fused Adam; not for replicas. Its learning rates are put back.
         clip: Greatest norm of the gradient.
@@ -67,7 +69,7 @@ def fit(
             an impossible number, ``fit.optimizer``, ``fit.elbo``, ``pair.latents`` if prior,
             posterior and decoder do not have the same number of latents, ``pair.width`` if model
             and posterior do not have the same number of slots, ``pair.slots`` if only one of them
-            has slots, ``pair.tree`` if their latents form different trees.
+            has slots, ``pair.tree`` if their latents form different trees; ``target_l0.replicas``.
 
     Example:
         >>> from vsae.examples import tiny
@@ -77,8 +79,12 @@ def fit(
         [0, 1, 2]
     """
     seeds = tuple(int(s) for s in seed) if isinstance(seed, Iterable) else (int(seed),)
+    data = autoencoder.rows(data)
     _check_settings(steps=steps, lr=lr, clip=clip, beta=beta, lr_schedule=lr_schedule)
     _check_replicas(autoencoder, data, seeds)
+    if isinstance(beta, TargetL0):
+        beta.check(num_replicas(autoencoder))
+    autoencoder.check_finite(data)
     batches = Batches(data.detach(), batch_size, seeds)
     _check_pair(autoencoder, batches.data[..., :2, :].to(autoencoder.W_dec.device))
     if not isinstance(elbo, ClosedFormELBO | None):

@@ -22,6 +22,7 @@ class Architecture:
             collapse.
         auxk: Whether AuxK may be added: an encoder with a row per latent, and codes that are zero.
         every: Of ``--latents`` and the settings, how many latents a prior is over.
+        crosscoder: ``module:function`` for data of several layers, likewise; ``""`` if none.
     """
 
     preset: str
@@ -33,6 +34,7 @@ class Architecture:
     gaussian: bool = False
     auxk: bool = True
     every: Callable[[int, Mapping], int] = lambda latents, _: latents
+    crosscoder: str = ""
 
 
 ARCHITECTURES = {
@@ -43,6 +45,7 @@ ARCHITECTURES = {
         prior="laplace",
         fixed=True,
         auxk=False,
+        crosscoder="vsae.presets.dense_crosscoders:l1_crosscoder",
     ),
     "variational": Architecture(
         "vsae.commands.architectures:variational",
@@ -51,22 +54,26 @@ ARCHITECTURES = {
         prior="isotropic",
         gaussian=True,
         auxk=False,
+        crosscoder="vsae.commands.architectures:variational_layers",
     ),
     "topk": Architecture(
         "vsae.presets.topk:topk_autoencoder",
         "k active latents in every row",
         {"k": 32, "noise": None, "screened": None},
+        crosscoder="vsae.presets.sparse_crosscoders:topk_crosscoder",
     ),
     "batch_topk": Architecture(
         "vsae.presets.batch_topk:batch_topk_autoencoder",
         "k active latents per row on average over a batch",
         {"k": 32, "width": None, "noise": None, "screened": None},
+        crosscoder="vsae.presets.sparse_crosscoders:batch_topk_crosscoder",
     ),
     "jumprelu": Architecture(
         "vsae.presets.jumprelu:jumprelu_autoencoder",
         "a learned threshold per latent, an l0 penalty",
         {"l0": 0.5, "width": None, "threshold": 0.3, "bandwidth": 0.3, "screened": None},
         penalty=True,
+        crosscoder="vsae.presets.sparse_crosscoders:jumprelu_crosscoder",
     ),
     "gated": Architecture(
         "vsae.presets.gated:gated_autoencoder",
@@ -203,18 +210,34 @@ def _flags(names) -> str:
     return ", ".join("--" + name.replace("_", "-") for name in sorted(names))
 
 
-def build(choice: Choice, d_model: int, latents: int, normalizer):
-    """The autoencoder of a choice, untrained."""
+def build(choice: Choice, d_model: int | tuple[int, ...], latents: int, normalizer):
+    """The autoencoder of a choice, untrained; a crosscoder if there is a width per layer."""
     chosen = ARCHITECTURES[choice.architecture]
     settings = {n: choice.settings[n] for n in chosen.settings if choice.settings[n] is not None}
     if not chosen.fixed:
         every = chosen.every(latents, settings)
         settings["prior"] = build_prior(choice.prior, every, choice.settings)
-    if settings.pop("screened", False):
+    screened, layered = settings.pop("screened", False), isinstance(d_model, tuple)
+    if layered:
+        _check_layered(choice, screened)
+    elif screened:
         settings["encoder"] = importlib.import_module("vsae.encoders").ScreenedEncoder
-    module, function = chosen.preset.split(":")
+    module, function = (chosen.crosscoder if layered else chosen.preset).split(":")
     preset = getattr(importlib.import_module(module), function)
     return preset(d_model, latents, normalizer=normalizer, **settings)
+
+
+def _check_layered(choice: Choice, screened: bool) -> None:
+    from priors.errors import ConfigError
+
+    crossing = [name for name, a in ARCHITECTURES.items() if a.crosscoder]
+    if choice.architecture not in crossing or screened:
+        raise ConfigError(
+            f"activations of several layers want a crosscoder: got {choice.architecture}"
+            f"{' --screened' if screened else ''}, expected one of {crossing}, not screened; or "
+            "one layer, (rows, d).",
+            code="train.layers",
+        )
 
 
 def variational(d_model: int, _: int, *, prior, noise, scale=0.1, normalizer):
@@ -225,6 +248,17 @@ def variational(d_model: int, _: int, *, prior, noise, scale=0.1, normalizer):
 
     return variational_autoencoder(
         d_model, prior, noise=noise, link=nn.ReLU(), scale=scale, normalizer=normalizer
+    )
+
+
+def variational_layers(layers: tuple[int, ...], _: int, *, prior, noise, scale=0.1, normalizer):
+    """The variational crosscoder with rectified codes, called as the other presets are."""
+    from torch import nn
+
+    from vsae.presets import variational_crosscoder
+
+    return variational_crosscoder(
+        layers, prior, noise=noise, link=nn.ReLU(), scale=scale, normalizer=normalizer
     )
 
 

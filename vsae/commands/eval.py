@@ -13,7 +13,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: vsae eval runs/first held_out.npy --json",
     )
     p.add_argument("folder", type=Path, help="written by vsae train or vsae.save")
-    p.add_argument("data", help=".npy or .safetensors (rows, d), or a source: stories260K")
+    p.add_argument(
+        "data", help=".npy or .safetensors (rows, d) or (rows, layers, d), or a source: stories260K"
+    )
     p.add_argument(
         "--threshold",
         type=float,
@@ -52,28 +54,37 @@ def measure(autoencoder, data, *, threshold: float = 0.0, name: str = "rows") ->
     import torch
     from tqdm.auto import tqdm
 
-    from vsae import metrics, noise_from
+    from vsae import noise_from
 
-    squared = elbo = 0.0
+    elbo, squared = 0.0, torch.zeros((), dtype=torch.float64)
     fired = torch.zeros(len(autoencoder.W_dec), dtype=torch.int64, device=data.device)
     bar = tqdm(desc=f"measuring {name}", total=len(data), unit="row", delay=1.0, disable=None)
     with torch.no_grad(), noise_from([torch.Generator(data.device).manual_seed(0)]), bar:
         for x in data.split(4096):
-            code = autoencoder.code(x)
-            squared += metrics.mse(x, autoencoder.decode(code)).item() * x.numel()
+            code, rows = autoencoder.code(x), autoencoder.target(x)
+            error = rows.double() - autoencoder.restored(x, code).double()
+            squared = squared + error.square().sum(0)  # of every neuron, of every layer
             fired += firings(code, threshold)
             elbo += autoencoder.elbo(x).item() * len(x)
             bar.update(len(x))
-    centre = data.mean(0, dtype=torch.float64).to(data.dtype)
-    variance = metrics.mse(data, centre.expand_as(data)).item()
+    variance = autoencoder.target(data).double().var(0, correction=0) * len(data)
     return {
-        "mse": squared / data.numel(),
-        "explained_variance": _explained(squared / data.numel(), variance),
+        "mse": squared.mean().item() / len(data),
+        "explained_variance": _explained(squared.sum().item(), variance.sum().item()),
+        **_by_layer(squared, variance),
         "l0": fired.sum().item() / len(data),
         "dead_fraction": (fired == 0).double().mean().item(),
         "elbo_nats_per_row": elbo / len(data),
         "rows": len(data),
     }
+
+
+def _by_layer(squared, variance) -> dict[str, float]:
+    """Explained variance of each layer, of a crosscoder whose layers are equally wide."""
+    if squared.dim() < 2:
+        return {}
+    sums = zip(squared.sum(1).tolist(), variance.sum(1).tolist(), strict=True)
+    return {f"explained_variance_{i}": _explained(*both) for i, both in enumerate(sums)}
 
 
 def firings(code, threshold: float):

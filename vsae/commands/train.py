@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="vsae train",
         usage="vsae train DATA --out FOLDER [--architecture NAME] [options]",
-        description="Train on rows (.npy, .safetensors) or a source (stories260K, glove-nouns).",
+        description="Train on rows of one layer, or of several (.npy), or a source: stories260K.",
         epilog="example: vsae train acts.npy --out runs/first --architecture topk --k 16",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -163,18 +163,28 @@ def _explicit(argv: list[str]) -> set[str]:
 def _runs(options: argparse.Namespace, choice: Choice, data):
     """The runs of a training, one after another: of a recipe one per phase."""
     if "recipe" in options:
+        _check_flat(data)
         return phases(choice, data, options)
     return [_run(options, choice, data)]
 
 
+def _check_flat(data) -> None:
+    from vsae.errors import ConfigError
+
+    if data.dim() > 2:
+        raise ConfigError(
+            f"recipes are of one layer: got activations {tuple(data.shape)}, expected (rows, d). "
+            "Leave --recipe out: an architecture then is a crosscoder.",
+            code="train.layers",
+        )
+
+
 def _run(options: argparse.Namespace, choice: Choice, data):
     from vsae import fit
-    from vsae.normalizers import AffineNormalizer
     from vsae.presets import with_auxk
     from vsae.schedules import LinearWarmup
 
-    normalizer, width = AffineNormalizer.fit(data), data.shape[1]
-    autoencoder = build(choice, width, options.latents, normalizer)
+    autoencoder = build(choice, *_units(data, options))
     if "auxk_after" in options:
         _check_after(options)
         autoencoder = with_auxk(autoencoder, after=options.auxk_after)
@@ -189,6 +199,17 @@ def _run(options: argparse.Namespace, choice: Choice, data):
         else 1.0,
         seed=options.seed,
     )
+
+
+def _units(data, options: argparse.Namespace):
+    """Width, number of latents and normaliser; of several layers widths, and units of each."""
+    from vsae.layer_normalizer import LayerNormalizer
+    from vsae.normalizers import AffineNormalizer
+
+    if data.dim() == 2:
+        return data.shape[1], options.latents, AffineNormalizer.fit(data)
+    layers = (data.shape[2],) * data.shape[1]
+    return layers, options.latents, LayerNormalizer.fit(data.flatten(1), layers)
 
 
 def _check_after(options: argparse.Namespace) -> None:

@@ -55,6 +55,35 @@ def dead_fraction(
     return 1 - _fires(codes, threshold).any(-2).double().mean(-1)
 
 
+def density(
+    codes: Float[Tensor, "*batch rows K"], *, threshold: float = 0.0
+) -> Float[Tensor, "*batch"]:
+    """Share of the latents active on a row, ``L0 / K``: the mean activation frequency.
+
+    Example:
+        >>> density(torch.tensor([[0.0, 2.0], [0.0, 0.0]])).item()
+        0.25
+    """
+    return l0(codes, threshold=threshold) / codes.shape[-1]
+
+
+def document_dead_percent(
+    codes: Float[Tensor, "*batch rows K"], *, threshold: float = 0.0
+) -> Float[Tensor, "*batch"]:
+    """What *From Organized Shelves to Layered Catalogs* tabulates as "Dead %": it is not death.
+
+    Its three rows are ``100 (1 - mean activation frequency)``, hence ``100 (1 - density)``: with
+    92.8 % of latents never active the median frequency, which it also gives, would be 0. For
+    comparison with that table only; what is dead is :func:`dead_fraction`.
+
+    Example:
+        >>> codes = torch.tensor([[0.0, 2.0], [3.0, 0.0]])
+        >>> document_dead_percent(codes).item(), dead_fraction(codes).item()
+        (50.0, 0.0)
+    """
+    return 100 * (1 - density(codes, threshold=threshold))
+
+
 def active_units(
     mean: Float[Tensor, "*batch rows K"], variance: Float[Tensor, "*batch rows K"]
 ) -> Float[Tensor, "*batch"]:

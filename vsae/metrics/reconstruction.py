@@ -18,6 +18,18 @@ def mse(x: Float[Tensor, "*batch rows d"], mean: Float[Tensor, "*batch rows d"])
     return (x.double() - mean.double()).square().mean((-2, -1))
 
 
+def batch_mse(x: Float[Tensor, "*batch rows d"], mean: Float[Tensor, "*batch rows d"]) -> Tensor:
+    r"""Mean squared error per *row*, :math:`\frac1N\lVert X - \hat X\rVert_F^2`: ``d`` times
+    :func:`mse`.
+
+    Example:
+        >>> import torch
+        >>> batch_mse(torch.zeros(2, 3), torch.ones(2, 3)).item()
+        3.0
+    """
+    return mse(x, mean) * x.shape[-1]
+
+
 def explained_variance(
     x: Float[Tensor, "*batch rows d"], mean: Float[Tensor, "*batch rows d"]
 ) -> Float[Tensor, "*batch"]:

@@ -9,7 +9,9 @@ from vsae.encoders import AbstractDictionaryEncoder
 from vsae.errors import ConfigError
 from vsae.guides import AmortizedGuide
 from vsae.hierarchical_encoder import HierarchicalEncoder
+from vsae.layered_autoencoder import LayeredAutoencoder
 from vsae.likelihood import FixedNoise
+from vsae.models.crosscoder import Crosscoder
 from vsae.models.residual import ResidualAutoencoder
 from vsae.models.sae import SparseAutoencoder
 from vsae.posteriors.auxk import AuxKPosterior
@@ -47,15 +49,17 @@ def with_auxk(
         Gao et al. (2024), *Scaling and evaluating sparse autoencoders*, §2.4, A.2.
     """
     model, posterior = autoencoder.model, autoencoder.guide.posterior
-    _check(model, posterior.encoder)
+    _check(model.model if isinstance(model, Crosscoder) else model, posterior.encoder)
     dead = DeadLatents(posterior.latents, after=after).to(autoencoder.W_dec.device)
     noise = model.noise().item() / check_positive("coefficient", coefficient) ** 0.5
     k = max(1, model.decoder.d_model // 2) if k is None else k
-    return Autoencoder(
-        ResidualAutoencoder(model, dead, residual_noise=noise),
-        AmortizedGuide(AuxKPosterior(posterior, dead, k=k)),
-        autoencoder.normalizer,
-    )
+    guide = AmortizedGuide(AuxKPosterior(posterior, dead, k=k))
+    if isinstance(model, Crosscoder):
+        inner = ResidualAutoencoder(model.model, dead, residual_noise=noise)
+        crossed = Crosscoder(inner, model.layers, targets=model.targets, skip=model.skip)
+        return LayeredAutoencoder(crossed, guide, autoencoder.normalizer)
+    residual = ResidualAutoencoder(model, dead, residual_noise=noise)
+    return Autoencoder(residual, guide, autoencoder.normalizer)
 
 
 def _check(model: nn.Module, encoder: nn.Module) -> None:

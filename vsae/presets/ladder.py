@@ -63,7 +63,7 @@ def ladder_autoencoder(
 
     Raises:
         ConfigError: ``tiers.sizes``, ``tiers.count``, ``prior.bad_l1``, ``ladder.gamma``,
-            ``product.experts``.
+            ``product.factors``, ``product.learned``.
 
     Example:
         >>> ladder_autoencoder(4, (16, 6), l1=0.1).encode(torch.zeros(2, 4)).shape
@@ -78,7 +78,7 @@ def ladder_autoencoder(
     beliefs = [LaplacePrior(n, scale=1 / one) for n, one in zip(sizes, strengths, strict=True)]
     if structures is not None:
         further = zip(beliefs, check_count("structures", structures, sizes), strict=True)
-        beliefs = [one if two is None else ProductPrior([one, two]) for one, two in further]
+        beliefs = [one if two is None else ProductPrior(two, one) for one, two in further]
     levels = random_levels(d_model, sizes)
     encoder = LadderEncoder(d_model, sizes)
     encoder.align(levels)
