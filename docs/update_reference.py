@@ -43,6 +43,15 @@ MODULES = (
     "toys.absorption",
     "toys.hedging",
     "toys.words",
+    "toys.layer_streams",
+    "toys.layer_losses",
+    "toys.sentences",
+    "toys.word_vectors",
+    "toys.label_graphs",
+    "toys.modadd_layers",
+    "toys.layered",
+    "toys.spans",
+    "toys.turning",
 )
 PACKAGES = {"priors", "vsae", "vsae.metrics", "vsae.plots"}  # names that come from their modules
 HEAD = """\

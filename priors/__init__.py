@@ -12,6 +12,8 @@ from priors.ard import ARDPrior as ARDPrior
 from priors.bernoulli import BernoulliPrior as BernoulliPrior
 from priors.block_diagonal import BlockDiagonalPrior as BlockDiagonalPrior
 from priors.cholesky import CholeskyPrior as CholeskyPrior
+from priors.coactivation import coactivation_graph as coactivation_graph
+from priors.cofiring import cofiring_graph as cofiring_graph
 from priors.component_lu import ComponentLU as ComponentLU
 from priors.equicorrelated import EquicorrelatedPrior as EquicorrelatedPrior
 from priors.flat import FlatPrior as FlatPrior
@@ -23,6 +25,7 @@ from priors.isotropic import IsotropicPrior as IsotropicPrior
 from priors.lanczos import LanczosSpectrum as LanczosSpectrum
 from priors.laplace import LaplacePrior as LaplacePrior
 from priors.laplacian import GraphLaplacianPrior as GraphLaplacianPrior
+from priors.lifted import lifted_graph as lifted_graph
 from priors.log_determinant import AbstractLogDeterminant as AbstractLogDeterminant
 from priors.log_determinant import Omitted as Omitted
 from priors.product import ProductPrior as ProductPrior

@@ -16,10 +16,10 @@ from toys.directions import OrthonormalDirections
 from toys.magnitudes import PositiveNormal
 from toys.recovery_cases import CHOOSING, RECOVERY_CASES, RecoveryCase
 from toys.reproduce import recovery, recovery_plan
+from toys.reproduce.jobs import Found, Job, fetch, fetch_all, tensors_of
 from toys.reproduce.quickstart_structure import prior_covariance
 from toys.reproduce.recovery_arms import ARMS, fixed_covariance, rates_and_sizes
 from toys.reproduce.recovery_bars import bars, ratio
-from toys.reproduce.recovery_cache import Found, Job, fetch, fetch_all, tensors_of
 from toys.reproduce.recovery_calibration import calibration
 from toys.reproduce.recovery_data import Draw, Problem, ancestors, exclusions, groups
 from toys.reproduce.recovery_findings import findings

@@ -194,6 +194,14 @@ class StoriesTransformer(nn.Module):
         """
         return self.run_from(replace(self.stream(tokens, layer)), layer)
 
+    def advance(
+        self, stream: Float[Tensor, "B T d"], start: int, stop: int
+    ) -> Float[Tensor, "B T d"]:
+        """The stream after block ``stop`` when that after block ``start`` is ``stream``."""
+        self._check(stream.shape[1], start)
+        self._check(stream.shape[1], stop)
+        return self._advance(stream, start, stop)
+
     def greedy(self, tokens: Int[Tensor, "B T"], steps: int) -> Int[Tensor, "B T2"]:
         """``tokens`` followed by ``steps`` more, each the most likely one."""
         for _ in range(steps):
@@ -206,6 +214,15 @@ class StoriesTransformer(nn.Module):
             x = block(x, cos, sin)
         return x
 
+    def check_layer(self, layer: int) -> None:
+        """Raise ``network.layer`` unless there is such a stream."""
+        if not 0 <= layer <= self.num_layers:
+            raise ConfigError(
+                f"no such layer: got {layer}, expected 0 (embedding) to {self.num_layers}.",
+                code="network.layer",
+                context={"got": layer, "layers": self.num_layers},
+            )
+
     def _check(self, time: int, layer: int) -> None:
         if time > self.sizes.context:
             raise ConfigError(
@@ -214,9 +231,4 @@ class StoriesTransformer(nn.Module):
                 code="network.context",
                 context={"got": time, "context": self.sizes.context},
             )
-        if not 0 <= layer <= self.num_layers:
-            raise ConfigError(
-                f"no such layer: got {layer}, expected 0 (embedding) to {self.num_layers}.",
-                code="network.layer",
-                context={"got": layer, "layers": self.num_layers},
-            )
+        self.check_layer(layer)

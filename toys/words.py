@@ -91,7 +91,7 @@ class WordNouns:
         The table has the columns ``word``, ``clean`` (0 or 1) and ``hypernym_path``, from the root
         down to the word's own synset, separated by ``>``. Words without a path are left out.
         """
-        table, rows = _read_vectors(vectors), _read_nouns(nouns)
+        table, rows = read_vectors(vectors), _read_nouns(nouns)
         if missing := [row["word"] for row in rows if row["word"] not in table]:
             raise _wrong(nouns, f"{len(missing)} words without a vector, first {missing[0]!r}")
         paths = [row["hypernym_path"].split(">") for row in rows]
@@ -194,7 +194,8 @@ def source() -> Float[Tensor, "N d"]:
     return WordNouns.load().vectors
 
 
-def _read_vectors(path: str | PathLike) -> dict[str, np.ndarray]:
+def read_vectors(path: str | PathLike) -> dict[str, np.ndarray]:
+    """The vector of every word of a file, float32; or ``words.file``."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             words, vectors = archive["words"], archive["vectors"]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
+from scipy import sparse
 from torch import Tensor
 
 from vsae.slots import check_range
@@ -37,6 +38,15 @@ class SparseCode:
         check_range(self.support, self.latents)
         zeros = self.z.new_zeros(*self.z.shape[:-1], self.latents)
         return zeros.scatter_add(-1, self.support, self.z)
+
+    def to_scipy(self) -> sparse.csr_array:
+        """The same codes as a sparse matrix ``(rows, K)``: for graphs, and for counting."""
+        place, values = self.support.detach().cpu(), self.z.detach().cpu()
+        place, values = place.reshape(-1, place.shape[-1]), values.reshape(-1, values.shape[-1])
+        active = values != 0
+        rows = active.nonzero()[:, 0].numpy()
+        shape = (len(place), self.latents)
+        return sparse.csr_array((values[active].numpy(), (rows, place[active].numpy())), shape)
 
     def l0(self) -> Int[Tensor, "*rows"]:
         """Active latents of each row: amplitudes that are not zero, never the number of slots."""

@@ -160,7 +160,8 @@ def _check_pair(autoencoder: Autoencoder, x: Tensor) -> None:
     if len(set(found.values())) > 1:
         raise ConfigError(
             f"prior, posterior and decoder have different numbers of latents: got {found}, "
-            "expected one number.",
+            "expected one number. A graph in a prior joins latents; one over rows of data is for "
+            "SampleGraphELBO, or for lifted_graph.",
             code="pair.latents",
             context=found,
         )

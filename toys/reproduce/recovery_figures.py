@@ -10,8 +10,8 @@ from torch import Tensor
 
 from toys.reproduce.arguments import write_json
 from toys.reproduce.html import DPI
+from toys.reproduce.jobs import tensors_of
 from toys.reproduce.recovery_arms import ARMS, COLOURS
-from toys.reproduce.recovery_cache import tensors_of
 from toys.reproduce.recovery_calibration import BINS, LEVELS
 from toys.reproduce.recovery_data import Draw, problem
 from toys.reproduce.recovery_plan import COVARIANCES, FAMILIES, latents_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from toys.reproduce.recovery_cache import Found, Job
+from toys.reproduce.jobs import Found, Job
 from toys.reproduce.recovery_modadd_arms import (
     ARMS,
     DATA,

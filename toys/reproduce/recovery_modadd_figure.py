@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from toys.modadd import ModAdd
-from toys.reproduce.recovery_cache import tensors_of
+from toys.reproduce.jobs import tensors_of
 from toys.reproduce.recovery_figures import write
 from toys.reproduce.recovery_modadd import name_of
 from toys.reproduce.recovery_modadd_arms import DATA, FOUND, TRUE

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from toys.recovery_cases import PART1, RECOVERY_CASES
+from toys.reproduce.jobs import Job
 from toys.reproduce.recovery_arms import ARMS
-from toys.reproduce.recovery_cache import Job
 from toys.reproduce.recovery_data import Draw
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_settings import Settings

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from toys.reproduce.recovery_cache import Found, Job
+from toys.reproduce.jobs import Found, Job
 from toys.reproduce.recovery_scores import encoded, plain
 from toys.reproduce.recovery_stories import DATA, described, timed, worth
 from toys.reproduce.recovery_text import Reading, text

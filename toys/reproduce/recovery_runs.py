@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from toys.reproduce import recovery_plan as plan
 from toys.reproduce import recovery_story_plan as story_plan
-from toys.reproduce.recovery_cache import Job, fetch_all
+from toys.reproduce.jobs import Job, fetch_all
 from toys.reproduce.recovery_modadd import modadd_jobs
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_saelens_plan import saelens_jobs, saelens_searches

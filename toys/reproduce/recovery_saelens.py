@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from toys.reproduce.jobs import Found, Job
 from toys.reproduce.recovery_arms import ARMS, Arm, k_of
-from toys.reproduce.recovery_cache import Found, Job
 from toys.reproduce.recovery_data import Draw, Problem, problem
 from toys.reproduce.recovery_field import weights_of
 from toys.reproduce.recovery_saelens_data import library, quiet

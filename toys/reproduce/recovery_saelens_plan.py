@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from toys.reproduce.recovery_cache import Job
+from toys.reproduce.jobs import Job
 from toys.reproduce.recovery_data import Draw
 from toys.reproduce.recovery_saelens import PEERS, SAELensJob
 from toys.reproduce.recovery_saelens_data import THEIRS

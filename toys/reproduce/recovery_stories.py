@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from toys.reproduce.flat_arms import DEAD_AFTER
-from toys.reproduce.recovery_cache import Found, Job
+from toys.reproduce.jobs import Found, Job
 from toys.reproduce.recovery_field import WEIGHTS, field_run, weights_of
 from toys.reproduce.recovery_laws import (
     FITTED,

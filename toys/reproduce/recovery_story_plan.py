@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from toys.reproduce.recovery_cache import Job
+from toys.reproduce.jobs import Job
 from toys.reproduce.recovery_laws import LAWS, Slab
 from toys.reproduce.recovery_recommended import StoriesRecommendedJob
 from toys.reproduce.recovery_settings import Settings

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from toys.reproduce.flat_matched import at_l0, over_seeds, points_of
-from toys.reproduce.recovery_cache import tensors_of
+from toys.reproduce.jobs import tensors_of
 from toys.reproduce.recovery_recommended import RECOMMENDED
 from toys.reproduce.recovery_results import Results, mean
 from toys.reproduce.recovery_stories import CONTROLS, DATA, L1, data_points

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from toys.reproduce.jobs import Found, Job
 from toys.reproduce.recovery_arms import ARMS
-from toys.reproduce.recovery_cache import Found, Job
 from toys.reproduce.recovery_calibration import calibration
 from toys.reproduce.recovery_data import Draw, Problem, problem
 from toys.reproduce.recovery_field import field_run, weights_of

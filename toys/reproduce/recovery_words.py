@@ -10,7 +10,7 @@ from torch import Tensor
 
 from priors.amplitudes import ExponentialPrior
 from toys.reproduce.flat_arms import Size
-from toys.reproduce.recovery_cache import Found, Job
+from toys.reproduce.jobs import Found, Job
 from toys.reproduce.recovery_field import field_run, weights_of
 from toys.reproduce.recovery_refit import refitted
 from toys.reproduce.recovery_scores import encoded, plain

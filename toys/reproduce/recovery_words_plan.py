@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from toys.reproduce.flat_matched import at_l0
-from toys.reproduce.recovery_cache import Job
+from toys.reproduce.jobs import Job
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_words import (
     WordsCodingJob,

@@ -6,7 +6,7 @@ from itertools import groupby
 from torch import Tensor
 
 from toys.reproduce.flat_matched import at_l0, cell_at, over_seeds, points_of
-from toys.reproduce.recovery_cache import tensors_of
+from toys.reproduce.jobs import tensors_of
 from toys.reproduce.recovery_results import Results, mean
 from toys.reproduce.recovery_stories import CONTROLS
 from toys.reproduce.recovery_words_arms import WORD_LABELS

@@ -39,6 +39,9 @@ from vsae.metrics.layer_norms import layer_norm_shares as layer_norm_shares
 from vsae.metrics.layer_norms import relative_decoder_norm as relative_decoder_norm
 from vsae.metrics.layer_variance import layer_explained_variance as layer_explained_variance
 from vsae.metrics.layer_variance import neuron_explained_variance as neuron_explained_variance
+from vsae.metrics.layered_features import LayeredRecovery as LayeredRecovery
+from vsae.metrics.layered_features import PresenceRecovery as PresenceRecovery
+from vsae.metrics.layered_features import layered_recovery as layered_recovery
 from vsae.metrics.links import FunctionalLink as FunctionalLink
 from vsae.metrics.links import functional_link as functional_link
 from vsae.metrics.matching import Matching as Matching
