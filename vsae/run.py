@@ -18,7 +18,7 @@ from vsae.elbo import ClosedFormELBO, per_row, scale_latents
 from vsae.errors import CollapseWarning, NonFiniteLossError, NonFiniteWarning
 from vsae.metrics import active_units
 from vsae.noise import noise_from
-from vsae.observer import Observer, latent_values
+from vsae.observer import Observer, is_code, latent_values
 
 NOISE = 0  # the random stream of injected noise; epochs take 1, 2, …
 PROBE = 1024  # rows on which collapse is looked for, at most
@@ -229,7 +229,7 @@ class Run:
         """
         x = self.batches.data[..., :PROBE, :].to(self._device)
         sites = self.autoencoder.posterior(x)
-        codes = [q for name, q in sites.items() if name.split("_")[0] == "z"]
+        codes = [q for name, q in sites.items() if is_code(name)]
         noisy = "support" not in sites and any(bool(q.variance.any()) for q in codes)
         if x.shape[-2] < 64 or not noisy:
             return
