@@ -19,6 +19,10 @@ from vsae.coherence import Coherence as Coherence
 from vsae.config import register as register
 from vsae.consistency import Consistency as Consistency
 from vsae.consistency import StoppedConsistency as StoppedConsistency
+from vsae.conversions.released_crosscoder import (
+    from_released_crosscoder as from_released_crosscoder,
+)
+from vsae.conversions.released_crosscoder import to_released_crosscoder as to_released_crosscoder
 from vsae.conversions.released_hierarchical import (
     from_released_hierarchical as from_released_hierarchical,
 )

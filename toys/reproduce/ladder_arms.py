@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
+from vsae.presets.crosscoder import l1_crosscoder
 
 from priors.graph import Graph
 from priors.laplace import LaplacePrior
@@ -24,7 +25,6 @@ from vsae.models.crosscoder import Crosscoder
 from vsae.models.ladder import LadderAutoencoder
 from vsae.normalizers import AffineNormalizer
 from vsae.posteriors.ladder import LadderPosterior
-from vsae.presets.crosscoder import l1_crosscoder
 from vsae.presets.dense import l1_autoencoder
 from vsae.presets.ladder import ladder_autoencoder, variational_ladder_autoencoder
 from vsae.presets.topk import HALF, topk_autoencoder
