@@ -17,6 +17,7 @@ from priors import (
     IsotropicPrior,
     LanczosSpectrum,
     LaplacePrior,
+    ProductPrior,
 )
 from priors.replicas import stack
 from vsae import ClosedFormELBO, LearnedNoise, fit
@@ -47,6 +48,7 @@ PRIORS = {
     "graph": lambda: GraphLaplacianPrior(ring()),
     "signed graph": lambda: GraphLaplacianPrior(ring(signed=True)),
     "learned graph": learned_graph,
+    "graph and ℓ1": lambda: ProductPrior(GraphLaplacianPrior(ring()), LaplacePrior(K)),
     "cholesky": lambda: CholeskyPrior(K),
     "laplace": lambda: LaplacePrior(K, learnable=True),
 }

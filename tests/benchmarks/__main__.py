@@ -13,6 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from crosscoder_rows import crosscoder_row
+from graph_rows import forms_row
 from hierarchical_rows import features_row, hierarchy_row, terms_row, tree_peak_row
 from iterative_rows import distilled_row, iteration_row
 from kl_rows import block_row, dense_row, graph_row
@@ -26,6 +27,7 @@ from vsae.hardware import tune_allocator
 
 ROWS = {
     "graph": graph_row,
+    "graph-forms": forms_row,
     "blocks": block_row,
     "dense": dense_row,
     "knn": knn_row,
