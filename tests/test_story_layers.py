@@ -224,13 +224,22 @@ def test_relevance_of_rows_against_loops(seed):
 
 @given(st.integers(0, 2**31))
 @settings(max_examples=100)
-def test_profiles_are_means_over_rows_of_a_label(seed):
+def test_lifted_to_latents_against_loops(seed):
+    """All pairs of latents: k is as great as it can be."""
     found = label_graph(seed)
-    codes = torch.randn(len(found.labels), 4, generator=generator(seed))
-    for label, profile in enumerate(found.profiles(codes)):
-        mine = codes[found.labels == label]
-        expected = mine.mean(0) if len(mine) else torch.zeros(4)
-        torch.testing.assert_close(profile, expected)
+    codes = torch.rand(len(found.labels), 4, generator=generator(seed)) + 0.1
+    adjacency, labels = found.graph.adjacency().toarray(), found.labels.tolist()
+    if max(labels) < 0:
+        return
+    sums = np.zeros((len(found.names), 4))
+    for label, code in zip(labels, codes.numpy(), strict=True):
+        if label >= 0:
+            sums[label] += code
+    profile = sums / np.linalg.norm(sums, axis=0)
+    expected = profile.T @ (adjacency + 0.5 * np.eye(len(sums))) @ profile
+    lifted = found.lifted(codes, 3, own=0.5).adjacency().toarray()
+    np.fill_diagonal(expected, 0)
+    assert_allclose(lifted, expected, atol=1e-12)
     shuffled = found.shuffled(generator(seed))
     assert torch.equal(shuffled.labels, found.labels)
     assert sorted(shuffled.graph.degree.tolist()) == pytest.approx(

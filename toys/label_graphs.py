@@ -1,8 +1,8 @@
 """Graphs of the stories: over sentences, over words, over categories; each with its rows' labels.
 
 A graph over what rows are *labelled* with is neither over the rows of a batch nor over latents. It
-becomes the first by :meth:`LabelGraph.relevance` and :meth:`LabelGraph.of_rows`, and the second by
-lifting: a latent's profile over labels is its mean code in each.
+becomes the first by :meth:`LabelGraph.relevance` and :meth:`LabelGraph.of_rows`, the second by
+:meth:`LabelGraph.lifted`.
 """
 
 from dataclasses import dataclass, field, replace
@@ -14,6 +14,7 @@ from scipy import sparse
 from torch import Generator, Tensor
 
 from priors.graph import Graph
+from priors.lifted import lifted_graph
 from toys.sentences import Sentences
 from toys.word_vectors import WordVectors
 from toys.words import WordNouns
@@ -85,13 +86,20 @@ class LabelGraph:
         """The same as a graph over the chosen rows, for :mod:`priors.penalties` of a batch."""
         return Graph.from_scipy(self.relevance(rows))
 
-    def profiles(self, codes: Float[Tensor, "N K"]) -> Float[Tensor, "C K"]:
-        """The mean code of each label's rows, float64; zeros for a label without rows."""
+    def lifted(self, codes: Float[Tensor, "N K"], k: int, *, own: float = 0.0) -> Graph:
+        """The graph over latents: :func:`priors.lifted_graph`, of the rows that have a label.
+
+        Args:
+            codes: Of all rows.
+            k: Neighbours of each latent.
+            own: What being active on the same label counts for.
+
+        Raises:
+            GraphError: Those of :func:`priors.lifted_graph`.
+        """
         known = self.labels >= 0
-        total = torch.zeros(len(self.names), codes.shape[1], dtype=torch.float64)
-        total.index_add_(0, self.labels[known], codes.detach().cpu()[known].double())
-        count = self.labels[known].bincount(minlength=len(self.names))
-        return total / count.clamp(min=1)[:, None]
+        nodes = self.labels[known]
+        return lifted_graph(self.graph, codes.detach()[known], k, nodes=nodes, own=own)
 
 
 def sentence_graph(
