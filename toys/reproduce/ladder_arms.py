@@ -64,6 +64,7 @@ class Arm:
         controlled: Whether β is to be found; TopK has its L0 by construction.
         stacked: Whether its seeds are trained as one stack.
         start: β to begin with, from which the controller goes on.
+        rate: Of the controller.
         factor: Of the target in training; a variational ladder's codes at the means, which are
             measured, are sparser than those in training. Chosen on seeds that are not reported.
     """
@@ -73,7 +74,8 @@ class Arm:
     levels: bool = True
     controlled: bool = True
     stacked: bool = True
-    start: float = 0.1
+    start: float = 0.3
+    rate: float = 0.02
     factor: float = 1.0
 
 
@@ -199,7 +201,7 @@ STRUCTURED: dict[str, Arm] = {
 ARMS: dict[str, Arm] = {
     **LADDERS,
     **STRUCTURED,
-    VARIATIONAL: Arm("variational", variational, stacked=False, start=1e-3, factor=1.6),
+    VARIATIONAL: Arm("variational", variational, stacked=False, start=1e-3, rate=0.01, factor=1.5),
     FLAT: Arm("flat ℓ1", flat, levels=False),
     TOPK: Arm("flat TopK", topk, levels=False, controlled=False, stacked=False),
     "crosscoder-ladder": Arm("crosscoder of a ladder", crosscoder_ladder),

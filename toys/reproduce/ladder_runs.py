@@ -24,7 +24,6 @@ from vsae.target_l0 import TargetL0
 from vsae.training import fit
 
 WEIGHTS, BESIDE, NULLS = 2_000_000, 2_100_000, 3_000_000  # random streams
-RATE = 0.05  # of the controller of β
 REVISION = 1  # to be raised when what a job computes changes
 
 
@@ -103,7 +102,7 @@ def fitted(pair: Autoencoder, data: Tensor, job: LadderJob, seeds: tuple[int, ..
     sizes, arm, several = job.sizes, ARMS[job.arm], len(seeds) > 1
     wanted = sizes.target * arm.factor
     target = (wanted,) * len(seeds) if several else wanted
-    beta = TargetL0(target, start=arm.start, rate=RATE) if arm.controlled else 1.0
+    beta = TargetL0(target, start=arm.start, rate=arm.rate) if arm.controlled else 1.0
     run = fit(
         pair,
         data,

@@ -104,9 +104,9 @@ def variational_ladder_autoencoder(
 ) -> Autoencoder:
     r"""The variational ladder: a Gaussian chain, inferred top-down by precision-weighted merging.
 
-    Codes are rectified Gaussians (link ``nn.ReLU()``). Biases ``loc`` and spreads below the coarsest
-    level say how often latents fire without a reason from above: learned, they drift to where about
-    half of all latents fire a little, so that by default they are fixed. Warm β up
+    Codes are rectified Gaussians (link ``nn.ReLU()``). Biases ``loc`` and spreads below the
+    coarsest level say how often latents fire without a reason from above: learned, they drift to
+    where about half of all latents fire a little, so that by default they are fixed. Warm β up
     (:class:`vsae.LinearWarmup`): without it levels are switched off before they are any use.
 
     Args:
