@@ -16,6 +16,7 @@ from toys.reproduce.ladder_data import RINGS
 from toys.reproduce.ladder_tables import WORLD, Results, label
 from vsae.plots.heatmap import block_order, correlation_heatmap
 
+TUNED = ("additive-stopped", "variational")
 SHOWN = ("additive-stopped", "lateral-stopped", "variational", "flat")
 
 
@@ -26,8 +27,9 @@ def draw_all(results: Results, folder: Path) -> list[Path]:
         "recovery": recovery(results),
         "correlations": correlations(results),
         "recruitment": recruited(results),
-        "rings": rings(results),
     }
+    if "rings" in results.settings.worlds:
+        figures |= {f"rings_{arm}": rings(results, arm) for arm in TUNED}
     paths = []
     for stem, (figure, shown) in figures.items():
         path = folder / f"{stem}.png"
@@ -132,13 +134,11 @@ def recruited(results: Results) -> tuple[Figure, dict]:
     return figure, shown
 
 
-def rings(results: Results) -> tuple[Figure, dict]:
+def rings(results: Results, arm: str) -> tuple[Figure, dict]:
     """Latents on their rings, at their mean angle, further out the sharper; first seed."""
     figure, shown = Figure(figsize=(12, 6.2), layout="constrained"), {}
-    if "rings" not in results.settings.worlds:
-        return figure, shown
     axes = figure.subplots(2, RINGS // 2, subplot_kw={"projection": "polar"})
-    found, arm = first(results, "rings", "additive-stopped"), "additive-stopped"
+    found = first(results, "rings", arm)
     fine = results.settings.sizes.levels[0]
     place, angle, sharp = (found[f"tuning_{n}"] for n in ("ring", "angle", "sharpness"))
     fires = torch.cat([found["labels"], found["coarse_labels"]]) >= 0
@@ -148,7 +148,7 @@ def rings(results: Results) -> tuple[Figure, dict]:
             axis.plot(
                 angle[part][own], sharp[part][own], "o^"[n], color=f"C{n}", markersize=6 + 3 * n
             )
-        axis.set_ylim(0, 1)
+        axis.set_ylim(0, 1.05)
         axis.set_xticklabels([])
         axis.set_yticks([0.5, 1.0], ["", ""])
         axis.set_title(f"ring {ring + 1}", fontsize=9)

@@ -1,8 +1,9 @@
 """Training and measuring, job by job, in worker processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from time import process_time
 
 import torch
@@ -151,23 +152,15 @@ def measure(
     }
     row |= recovered(codes, atoms, found, held, fine)
     generator = stream(seed, NULLS)
+    row |= levels(codes, atoms, held, fine, generator, sizes.draws)
     if arm.levels:
-        row |= levels(codes, atoms, held, fine, generator, sizes.draws)
         row["coarse_l0"] = row["l0"] - row["fine_l0"]
-    else:
-        row |= of_flat(codes, atoms, held, generator, sizes.draws)
     return row, drawn(codes, held, fine, found)
 
 
-def of_flat(codes, atoms: Tensor, held, generator, draws: int) -> dict:
-    """The read-outs that need one level only."""
-    found = levels(codes, torch.cat([atoms, atoms[:2]]), held, len(atoms), generator, draws)
-    return {name: found[name] for name in ("fine_blocks", "fine_coherence", "fine_r2")} | {
-        "fine_r2_shuffled": found["fine_r2_shuffled"]
-    }
-
-
-def drawn(codes, held: tuple[Truth, Truth], fine: int, found: World) -> dict[str, Tensor]:
+def drawn(
+    codes: Sequence[Tensor], held: Sequence[Truth], fine: int, found: World
+) -> dict[str, Tensor]:
     """What figures show: correlations of each level, lifts, and tuning to angles."""
     first, second = codes[1][:, :fine], codes[1][:, fine:]
     labels = lifted(codes[0][:, :fine], held[0].coarse)
@@ -193,7 +186,7 @@ def jobs(settings: Settings) -> Iterator[LadderJob]:
             yield LadderJob(world=name, arm=arm, seeds=settings.seeds, sizes=settings.sizes)
 
 
-def run_all(settings: Settings, folder, threads: int) -> list[dict]:
+def run_all(settings: Settings, folder: Path, threads: int) -> list[dict]:
     """The rows of all models; those that the folder has are not trained again."""
     wanted = list(jobs(settings))
     with tqdm(total=len(wanted), unit="arm", mininterval=0.5) as bar:

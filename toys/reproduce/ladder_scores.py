@@ -1,6 +1,7 @@
 """What a trained ladder is worth where the truth is known, and what its levels say."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -14,10 +15,8 @@ from toys.reproduce.ladder_data import Truth, World
 from vsae import metrics
 from vsae.errors import VsaeError
 
-HALVES = ("choose", "score")
 
-
-def recovery(codes: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor]) -> float:
+def recovery(codes: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
     """Mean F1 of features by one latent each; matched on the first rows, scored on the second."""
     chosen, scored = (
         metrics.f1_similarities(code, wanted.double())
@@ -35,7 +34,7 @@ def directions(atoms: Tensor, *readings: Tensor) -> float:
 
 
 def recovered(
-    codes: tuple[Tensor, Tensor], atoms: Tensor, world: World, held: tuple[Truth, Truth], fine: int
+    codes: Sequence[Tensor], atoms: Tensor, world: World, held: Sequence[Truth], fine: int
 ) -> dict[str, float]:
     """Fine features and clusters, by the level meant for them and by any latent."""
     first, second = ([c[:, part] for c in codes] for part in (slice(fine), slice(fine, None)))
@@ -59,7 +58,9 @@ def lifted(codes: Tensor, above: Tensor) -> Tensor:
     return torch.where(on.any(0), best.argmax(1), -1)
 
 
-def blocks(codes: tuple[Tensor, Tensor], clusters: Tensor, generator: Generator, draws: int):
+def blocks(
+    codes: Sequence[Tensor], clusters: Tensor, generator: Generator, draws: int
+) -> dict | None:
     """Correlations of latents of one true cluster, less those of others; ``None`` without pairs."""
     labels = lifted(codes[0], clusters)
     live = (labels >= 0) & (codes[1] != 0).any(0)
@@ -78,7 +79,9 @@ def fine_clusters(codes: Tensor, count: int) -> Tensor:
     return torch.from_numpy(fcluster(tree, count, "maxclust").astype(np.int64))
 
 
-def nested(fine: Tensor, coarse: Tensor, count: int, generator: Generator, draws: int):
+def nested(
+    fine: Tensor, coarse: Tensor, count: int, generator: Generator, draws: int
+) -> dict | None:
     """Whether clusters of fine latents lie inside those that coarse latents recruit."""
     live = fine.any(0)
     if int(live.sum()) <= count or not coarse.any():
@@ -87,7 +90,7 @@ def nested(fine: Tensor, coarse: Tensor, count: int, generator: Generator, draws
     return asdict(metrics.nestedness(small, large, generator=generator, draws=draws))
 
 
-def recruits(fine: Tensor, coarse: Tensor, generator: Generator, draws: int):
+def recruits(fine: Tensor, coarse: Tensor, generator: Generator, draws: int) -> dict | None:
     """Effective number of fine latents by coarse one, against shuffled rows."""
     try:
         found = metrics.recruitment(fine, coarse, generator=generator, draws=draws)
@@ -97,7 +100,7 @@ def recruits(fine: Tensor, coarse: Tensor, generator: Generator, draws: int):
     return asdict(value) if math.isfinite(value.value) else None
 
 
-def explained(codes: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor]) -> float | None:
+def explained(codes: Sequence[Tensor], x: Sequence[Tensor]) -> float | None:
     """R² of held-out rows from a level alone, by least squares; ``None`` of a dead level."""
     if not codes[0].any():
         return None
@@ -105,30 +108,32 @@ def explained(codes: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor]) -> float |
 
 
 def levels(
-    codes: tuple[Tensor, Tensor],
+    codes: Sequence[Tensor],
     atoms: Tensor,
-    held: tuple[Truth, Truth],
+    held: Sequence[Truth],
     fine: int,
     generator: Generator,
     draws: int,
 ) -> dict:
-    """Read-outs of both levels with their nulls."""
-    first = [code[:, :fine] for code in codes]
-    second = [code[:, fine:] for code in codes]
-    x, clusters = tuple(t.x for t in held), held[0].coarse
+    """Read-outs with their nulls; of a flat code those of one level, as the fine one."""
+    first, second = ([c[:, part] for c in codes] for part in (slice(fine), slice(fine, None)))
+    x, clusters = [t.x for t in held], held[0].coarse
     shuffled = [part[torch.randperm(len(part), generator=generator)] for part in first]
-    count = 2 * clusters.shape[1]
-    return {
-        "fine_blocks": blocks(tuple(first), clusters, generator, draws),
-        "nested": nested(first[0], second[0], count, generator, draws),
-        "recruited": recruits(first[1], second[1], generator, draws),
-        "fine_coherence": coherence(atoms[:fine], generator, draws),
-        "coarse_coherence": coherence(atoms[fine:], generator, draws),
-        "fine_r2": explained(tuple(first), x),
-        "coarse_r2": explained(tuple(second), x),
-        "fine_r2_shuffled": explained(tuple(shuffled), x),
-        "coarse_by_fine": explained(tuple(first), tuple(second)) if second[1].any() else None,
+    found = {
+        "fine_r2": explained(first, x),
+        "fine_r2_shuffled": explained(shuffled, x),
+        "fine_blocks": blocks(first, clusters, generator, draws),
     }
+    if second[0].shape[1]:
+        count = 2 * clusters.shape[1]
+        found["nested"] = nested(first[0], second[0], count, generator, draws)
+        found["recruited"] = recruits(first[1], second[1], generator, draws)
+    found["fine_coherence"] = coherence(atoms[:fine], generator, draws)
+    if second[0].shape[1]:
+        found["coarse_coherence"] = coherence(atoms[fine:], generator, draws)
+        found["coarse_r2"] = explained(second, x)
+        found["coarse_by_fine"] = explained(first, second) if second[1].any() else None
+    return found
 
 
 def coherence(atoms: Tensor, generator: Generator, draws: int) -> dict:

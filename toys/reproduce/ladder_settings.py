@@ -58,5 +58,5 @@ def settings(*, smoke: bool, seeds: int | None) -> Settings:
     """The reported run, or a tiny one that only shows that everything works."""
     if not smoke:
         return Settings(seeds=tuple(range(seeds or 3)))
-    small = Sizes(steps=20, batch=64, rows=400, held=400, draws=20)
+    small = Sizes(steps=8, batch=64, rows=300, held=300, draws=20)
     return Settings(seeds=tuple(range(seeds or 1)), sizes=small)

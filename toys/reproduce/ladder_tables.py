@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.ladder_arms import ARMS, OF_WORLD
 from toys.reproduce.ladder_settings import Settings
-from toys.reproduce.tables import Cell, Interval, Table
+from toys.reproduce.tables import Cell, Interval, Table, number
 
 RECOVERY = {
     "l0": "L0",
@@ -93,11 +93,16 @@ def levels_table(results: Results, world: str) -> Table:
         line: dict[str, Cell] = {"arm": label(arm)}
         for column, name in NULLED.items():
             known = [row[column] for row in rows if row.get(column)]
-            line[name] = results.mean(world, arm, column)
-            line[f"{name}: null"] = over_seeds([k["null_mean"] for k in known]) if known else None
-            line[f"{name}: beyond"] = f"{sum(map(beyond, known))}/{len(rows)}" if known else None
+            line[name] = beside(known, len(rows)) if known else None
         lines.append(line | {name: results.mean(world, arm, c) for c, name in R2.items()})
-    return Table(f"What levels say, beside their null models: {WORLD[world]}", lines)
+    title = "What levels say (null model; seeds in which it lies beyond the null)"
+    return Table(f"{title}: {WORLD[world]}", lines)
+
+
+def beside(known: Sequence[Mapping], seeds: int) -> str:
+    """A read-out as people read it: mean, mean of its null, seeds beyond the null."""
+    value, null = (sum(k[part] for k in known) / len(known) for part in ("value", "null_mean"))
+    return f"{number(value)} ({number(null)}; {sum(map(beyond, known))}/{seeds})"
 
 
 def beyond(found: Mapping) -> bool:
