@@ -11,8 +11,13 @@ from vsae.__main__ import main
 from vsae.commands.architectures import ARCHITECTURES
 
 TRAIN = ["--latents", "12", "--steps", "6", "--batch-size", "32"]
-CROSSING = [name for name, a in ARCHITECTURES.items() if a.crosscoder]
-SMALL = {"topk": ["--k", "3"], "batch_topk": ["--k", "3"], "jumprelu": ["--width", "12"]}
+SMALL = {
+    "jumprelu": ["--width", "12"],
+    "hierarchical": ["--k", "3", "--children", "2", "--subspace", "2"],
+    "switch": ["--k", "3", "--experts", "4"],
+    "matryoshka": ["--k", "3", "--prefixes", "4,12"],
+    **{name: [] for name in ("l1", "variational", "gated")},
+}
 
 
 @pytest.fixture
@@ -25,11 +30,11 @@ def acts(tmp_path):
 
 
 def rest(name):
-    return [*TRAIN, "--architecture", name, *SMALL.get(name, [])]
+    return [*TRAIN, "--architecture", name, *SMALL.get(name, ["--k", "3"])]
 
 
 @pytest.mark.float32
-@pytest.mark.parametrize("name", CROSSING)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_layers_train_a_crosscoder(name, acts, tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["train", acts, "--out", str(out), "--json", *rest(name)]) == 0
@@ -52,7 +57,6 @@ def test_layers_train_a_crosscoder(name, acts, tmp_path, capsys):
 @pytest.mark.parametrize(
     "words",
     [
-        ["--architecture", "hierarchical"],
         ["--architecture", "topk", "--k", "3", "--screened"],
         ["--recipe", "recommended", "--k", "3"],
     ],

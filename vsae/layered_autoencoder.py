@@ -1,5 +1,7 @@
 """The pair of a crosscoder and its guide: activations of several layers in and out."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from vsae.autoencoder import Activations, Autoencoder
 from vsae.batches import check_finite
 from vsae.errors import ConfigError, NonFiniteDataError, ShapeError
 from vsae.layer_normalizer import LayerNormalizer
+from vsae.models.crosscoder import Crosscoder
 from vsae.sparse_code import SparseCode
 
 
@@ -45,6 +48,24 @@ class LayeredAutoencoder(Autoencoder):
                 code="layers.units",
             )
 
+    @classmethod
+    def of(cls, pair: Autoencoder, layers: Sequence[int]) -> "LayeredAutoencoder":
+        """A flat pair over the concatenation of some layers, as a crosscoder; parameters shared.
+
+        Every architecture is one this way, with atoms of size 1 in the :class:`ConcatenatedNorm`
+        of a flat decoder.
+
+        Raises:
+            ConfigError: ``layers.widths``, ``layers.decoder`` if it is of another width.
+
+        Example:
+            >>> from vsae import matching_pursuit_autoencoder
+            >>> flat = matching_pursuit_autoencoder(8, 16, k=3)
+            >>> LayeredAutoencoder.of(flat, (4, 4))(torch.ones(5, 2, 4)).shape
+            torch.Size([5, 2, 4])
+        """
+        return cls(Crosscoder(pair.model, layers), pair.guide, pair.normalizer)
+
     @property
     def d_model(self) -> int:
         """Width of a row: of all layers together."""
@@ -79,14 +100,21 @@ class LayeredAutoencoder(Autoencoder):
 
     def decode(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Tensor:
         """The mean activation of a code, in raw units, without what a skip connection adds."""
-        return self._raw(self._mean(code))
+        return self.raw(self._mean(code))
 
     def restored(self, x: Activations, code: Float[Tensor, "*batch K"] | SparseCode) -> Tensor:
         """The mean activation of the code of ``x``, in raw units, skip connection included."""
         mean = self._mean(code)
         if self.model.skip is not None:
             mean = mean + self.model.skip(self.normalizer(self.check(x)))
-        return self._raw(mean)
+        return self.raw(mean)
+
+    def raw(self, mean: Float[Tensor, "*rows e"]) -> Tensor:
+        """What the model returns, a mean in normalised units, in raw ones and in its shape."""
+        if not isinstance(self.normalizer, LayerNormalizer):
+            return self._shaped(self.normalizer.inverse(mean))
+        centre, scale = self.normalizer.units(self.model.targets)
+        return self._shaped(mean * scale + centre)
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
         """What is restored or to be restored, layer by layer, of whatever widths."""
@@ -121,12 +149,6 @@ class LayeredAutoencoder(Autoencoder):
     def _mean(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Tensor:
         given = (code.z, code.support) if isinstance(code, SparseCode) else (code,)
         return self.model.decoder(*given)
-
-    def _raw(self, mean: Float[Tensor, "*rows e"]) -> Tensor:
-        if not isinstance(self.normalizer, LayerNormalizer):
-            return self._shaped(self.normalizer.inverse(mean))
-        centre, scale = self.normalizer.units(self.model.targets)
-        return self._shaped(mean * scale + centre)
 
     def _shaped(self, rows: Float[Tensor, "*rows e"]) -> Tensor:
         return rows.unflatten(-1, (len(self._targets), -1)) if self._even else rows

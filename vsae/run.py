@@ -137,15 +137,16 @@ class Run:
         if not all(module.training for module in self._modules):
             self.autoencoder.train()
         beta, seen = self.beta(step), latent_values() if self._watched else nullcontext()
+        elbo = self.elbo.on(self.batches.rows(step), step)
         with pyro.validation_enabled(False), self._noise, scale_latents(beta), seen:
-            sites = self.elbo.site_terms(self.autoencoder.model, self.autoencoder.guide, x)
+            sites = elbo.site_terms(self.autoencoder.model, self.autoencoder.guide, x)
         terms = per_row(sites, x.shape[-2])
         loss = sum(terms.values())
         for p in self._leaves:
             p.grad = None
         loss.sum().backward()
         self._update(step, loss.detach(), sites)
-        codes = self._seen(seen) if self._watched else {}
+        codes = (self._seen(seen) if self._watched else {}) | elbo.report()
         return StepRecord(step, beta, {name: term.detach() for name, term in terms.items()}, codes)
 
     @torch.no_grad()

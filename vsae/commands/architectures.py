@@ -22,7 +22,8 @@ class Architecture:
             collapse.
         auxk: Whether AuxK may be added: an encoder with a row per latent, and codes that are zero.
         every: Of ``--latents`` and the settings, how many latents a prior is over.
-        crosscoder: ``module:function`` for data of several layers, likewise; ``""`` if none.
+        crosscoder: ``module:function`` for data of several layers, likewise; ``""`` if the flat one
+            over their concatenation serves.
     """
 
     preset: str
@@ -211,33 +212,37 @@ def _flags(names) -> str:
 
 
 def build(choice: Choice, d_model: int | tuple[int, ...], latents: int, normalizer):
-    """The autoencoder of a choice, untrained; a crosscoder if there is a width per layer."""
+    """The autoencoder of a choice, untrained; a crosscoder if there is a width per layer.
+
+    Architectures without a crosscoder of their own are a flat one over the concatenation.
+    """
     chosen = ARCHITECTURES[choice.architecture]
     settings = {n: choice.settings[n] for n in chosen.settings if choice.settings[n] is not None}
     if not chosen.fixed:
         every = chosen.every(latents, settings)
         settings["prior"] = build_prior(choice.prior, every, choice.settings)
     screened, layered = settings.pop("screened", False), isinstance(d_model, tuple)
-    if layered:
-        _check_layered(choice, screened)
-    elif screened:
+    if screened and layered and chosen.crosscoder:
+        raise _not_screened(choice)
+    if screened:
         settings["encoder"] = importlib.import_module("vsae.encoders").ScreenedEncoder
-    module, function = (chosen.crosscoder if layered else chosen.preset).split(":")
+    crossed = layered and bool(chosen.crosscoder)
+    module, function = (chosen.crosscoder if crossed else chosen.preset).split(":")
     preset = getattr(importlib.import_module(module), function)
-    return preset(d_model, latents, normalizer=normalizer, **settings)
+    if crossed or not layered:
+        return preset(d_model, latents, normalizer=normalizer, **settings)
+    pair = importlib.import_module("vsae.layered_autoencoder").LayeredAutoencoder
+    return pair.of(preset(sum(d_model), latents, normalizer=normalizer, **settings), d_model)
 
 
-def _check_layered(choice: Choice, screened: bool) -> None:
+def _not_screened(choice: Choice) -> Exception:
     from priors.errors import ConfigError
 
-    crossing = [name for name, a in ARCHITECTURES.items() if a.crosscoder]
-    if choice.architecture not in crossing or screened:
-        raise ConfigError(
-            f"activations of several layers want a crosscoder: got {choice.architecture}"
-            f"{' --screened' if screened else ''}, expected one of {crossing}, not screened; or "
-            "one layer, (rows, d).",
-            code="train.layers",
-        )
+    return ConfigError(
+        f"crosscoders are not screened: got {choice.architecture} --screened for activations of "
+        "several layers. Leave it out, or give one layer, (rows, d).",
+        code="train.layers",
+    )
 
 
 def variational(d_model: int, _: int, *, prior, noise, scale=0.1, normalizer):
