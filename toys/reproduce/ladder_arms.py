@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
-from vsae.presets.crosscoder import l1_crosscoder
 
 from priors.graph import Graph
 from priors.laplace import LaplacePrior
