@@ -101,6 +101,15 @@ BLOCKS = {
         headings=("Findings",),
         figure="frontier.png",
     ),
+    "ladder": Block(
+        command="vsae reproduce ladder",
+        run="run.json",
+        reports=("ladder.md",),
+        headings=("Findings",),
+        figure="recovery.png",
+        page="models/ladder.md",
+        sections=("Rules", "Findings"),
+    ),
     "recovery": Block(
         command="vsae reproduce recovery",
         run="run.json",
@@ -213,7 +222,8 @@ def update(folder: Path, root: Path) -> list[str]:
         if block.page:
             page = root / "docs" / block.page
             shown = excerpt(text, replace(block, headings=block.sections))
-            bodies[page] = [head, *shown, *map(link, drawn)]
+            up = "../" * block.page.count("/")
+            bodies[page] = [head, *shown, *(link(up + path) for path in drawn)]
         for page, parts in bodies.items():
             filled = fill(page.read_text(encoding="utf-8"), marker, "\n\n".join(parts))
             page.write_text(filled, encoding="utf-8")

@@ -36,6 +36,7 @@ from vsae import (
     LinearEncoder,
     ReLUPosterior,
     StoppedConsistency,
+    TargetL0,
     fit,
     l1_autoencoder,
     ladder_autoencoder,
@@ -335,6 +336,18 @@ def test_free_codes_shrink_under_a_moving_view_and_not_under_a_stopped_one():
         term = ((view - explained).square().sum() / (2 * scale**2)).add(0.0 * z.sum())
         (gradient,) = torch.autograd.grad(term, z)
         torch.testing.assert_close(gradient, 2.0 * z.detach() if moves else torch.zeros_like(z))
+
+
+def test_the_controller_counts_all_levels():
+    """β finds the L0 of both levels together."""
+    torch.manual_seed(0)
+    x = (torch.rand(1000, 12) * (torch.rand(1000, 12) < 0.2)) @ torch.randn(12, 6)
+    pair, beta = ladder_autoencoder(6, (16, 5), l1=0.1), TargetL0(3.0, start=0.3, rate=0.02)
+    records = fit(pair, x, steps=500, batch_size=128, lr=3e-3, beta=beta).run(progress=False)
+    levels = tier_l0(pair.encode(x), (16, 5))
+    assert float(levels.sum()) == pytest.approx(3.0, rel=0.15)
+    assert (levels > 0).all()
+    assert records[-1]["codes/l0"] == pytest.approx(3.0, rel=0.2)
 
 
 @pytest.mark.float32

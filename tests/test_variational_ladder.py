@@ -62,7 +62,8 @@ class AffineEvidence(nn.Module):
 
 def variational(sizes=SIZES, **settings):
     torch.manual_seed(0)
-    pair = variational_ladder_autoencoder(D, sizes, noise=NOISE, **settings)
+    given = {"learnable": True} | settings
+    pair = variational_ladder_autoencoder(D, sizes, noise=NOISE, **given)
     with torch.no_grad():
         for parameter in pair.parameters():
             parameter += 0.2 * torch.randn_like(parameter)
@@ -336,6 +337,16 @@ def test_fit_moves_every_parameter_and_the_seed_decides():
         found.append(pair.W_dec.detach())
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+def test_biases_and_spreads_are_fixed_unless_asked(tmp_path):
+    pair, x = variational(learnable=False), torch.randn(200, D)
+    second = pair.model.decoder.levels[1]
+    before = second.b_dec.detach().clone()
+    assert not list(pair.model.spreads.parameters())
+    fit(pair, x, steps=5, batch_size=50, lr=1e-2).run(progress=False)
+    assert torch.equal(second.b_dec, before)
+    assert_saved_is_loaded(pair, x, tmp_path / "sae")
 
 
 def test_masked_rows_do_not_count():

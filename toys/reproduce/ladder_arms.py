@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
-from vsae.presets.crosscoder import l1_crosscoder
 
 from priors.graph import Graph
 from priors.laplace import LaplacePrior
@@ -21,9 +20,12 @@ from vsae.ladder_encoder import LadderEncoder
 from vsae.lateral_decoder import LateralDecoder
 from vsae.layered_autoencoder import LayeredAutoencoder
 from vsae.layered_decoder import LayeredDecoder
+from vsae.layered_encoder import LayeredEncoder
 from vsae.models.crosscoder import Crosscoder
 from vsae.models.ladder import LadderAutoencoder
+from vsae.models.sae import SparseAutoencoder
 from vsae.normalizers import AffineNormalizer
+from vsae.posteriors import ReLUPosterior
 from vsae.posteriors.ladder import LadderPosterior
 from vsae.presets.dense import l1_autoencoder
 from vsae.presets.ladder import ladder_autoencoder, variational_ladder_autoencoder
@@ -60,12 +62,21 @@ class Arm:
         build: The untrained model.
         levels: Whether it has any.
         controlled: Whether β is to be found; TopK has its L0 by construction.
+        stacked: Whether its seeds are trained as one stack.
+        start: β to begin with, from which the controller goes on.
+        rate: Of the controller.
+        factor: Of the target in training; a variational ladder's codes at the means, which are
+            measured, are sparser than those in training. Chosen on seeds that are not reported.
     """
 
     label: str
     build: Build
     levels: bool = True
     controlled: bool = True
+    stacked: bool = True
+    start: float = 0.3
+    rate: float = 0.02
+    factor: float = 1.0
 
 
 def ladder(reading: Reading, tie: Tie, graph: str = "") -> Build:
@@ -144,11 +155,12 @@ def topk(sizes: Sizes, world: World, start: Start) -> Autoencoder:
 
 def crosscoder(sizes: Sizes, world: World, start: Start) -> Autoencoder:
     """The ℓ1 crosscoder."""
-    latents = len(start.atoms)
-    pair = l1_crosscoder(world.layers, latents, l1=sizes.l1[0], normalizer=start.normalizer)
-    place(pair.model.decoder, start.atoms)
-    pair.guide.posterior.encoder.align(pair.model.decoder)
-    return pair
+    decoder = LayeredDecoder(len(start.atoms), world.layers)
+    place(decoder, start.atoms)
+    prior = LaplacePrior(len(start.atoms), scale=1 / sizes.l1[0])
+    model = Crosscoder(SparseAutoencoder(decoder, prior, noise=HALF), world.layers)
+    guide = AmortizedGuide(ReLUPosterior(LayeredEncoder(decoder, world.layers)))
+    return LayeredAutoencoder(model, guide, start.normalizer)
 
 
 def crosscoder_ladder(sizes: Sizes, world: World, start: Start) -> Autoencoder:
@@ -189,9 +201,9 @@ STRUCTURED: dict[str, Arm] = {
 ARMS: dict[str, Arm] = {
     **LADDERS,
     **STRUCTURED,
-    VARIATIONAL: Arm("variational", variational),
+    VARIATIONAL: Arm("variational", variational, stacked=False, start=1e-3, rate=0.01, factor=1.5),
     FLAT: Arm("flat ℓ1", flat, levels=False),
-    TOPK: Arm("flat TopK", topk, levels=False, controlled=False),
+    TOPK: Arm("flat TopK", topk, levels=False, controlled=False, stacked=False),
     "crosscoder-ladder": Arm("crosscoder of a ladder", crosscoder_ladder),
     "crosscoder": Arm("flat crosscoder", crosscoder, levels=False),
 }

@@ -25,13 +25,13 @@ class Sizes:
         draws: Of the null models.
     """
 
-    steps: int = 3_000
+    steps: int = 1_500
     batch: int = 256
     lr: float = 3e-3
     rows: int = 20_000
     held: int = 6_000
     levels: tuple[int, int] = (64, 16)
-    target: float = 4.0
+    target: float = 6.0
     l1: tuple[float, float] = (1.0, 0.5)
     gamma: float = 0.3
     eta: float = 0.3
@@ -58,5 +58,5 @@ def settings(*, smoke: bool, seeds: int | None) -> Settings:
     """The reported run, or a tiny one that only shows that everything works."""
     if not smoke:
         return Settings(seeds=tuple(range(seeds or 3)))
-    small = Sizes(steps=20, batch=64, rows=400, held=400, draws=20)
+    small = Sizes(steps=8, batch=64, rows=300, held=300, draws=20)
     return Settings(seeds=tuple(range(seeds or 1)), sizes=small)

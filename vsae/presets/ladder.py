@@ -96,16 +96,18 @@ def variational_ladder_autoencoder(
     noise: float | nn.Module,
     prior: nn.Module | None = None,
     loc: float = -1.0,
-    spread: float = 1.0,
+    spread: float = 0.5,
+    learnable: bool = False,
     link: nn.Module | None = None,
     scale: float = 0.1,
     normalizer: nn.Module | None = None,
 ) -> Autoencoder:
     r"""The variational ladder: a Gaussian chain, inferred top-down by precision-weighted merging.
 
-    Codes are rectified Gaussians (link ``nn.ReLU()``). Below the coarsest level the chain's biases
-    begin at ``loc`` and its spreads at ``spread``, and both are learned. Warm β up
-    (:class:`vsae.LinearWarmup`): without it coarse levels tend to be switched off early.
+    Codes are rectified Gaussians (link ``nn.ReLU()``). Biases ``loc`` and spreads below the
+    coarsest level say how often latents fire without a reason from above: learned, they drift to
+    where about half of all latents fire a little, so that by default they are fixed. Warm β up
+    (:class:`vsae.LinearWarmup`): without it levels are switched off before they are any use.
 
     Args:
         d_model: Width of an activation.
@@ -113,7 +115,8 @@ def variational_ladder_autoencoder(
         noise: σ in (normalised) activation units.
         prior: Of the coarsest level; isotropic, of variance 1 around ``loc``, if ``None``.
         loc: Where pre-activations are believed to be: below zero they are mostly silent.
-        spread: Standard deviation of each level given the one above, to begin with.
+        spread: Standard deviation of each level given the one above.
+        learnable: Whether these biases and spreads are learned.
         link: From sites to codes; ``nn.ReLU()`` if ``None``.
         scale: The evidence's standard deviation to begin with, in the units of the codes.
         normalizer: Units the model works in.
@@ -138,10 +141,11 @@ def variational_ladder_autoencoder(
             layer.b_enc[size:] = scale + math.log(-math.expm1(-scale))  # softplus⁻¹
         for level in levels[1:]:
             level.b_dec.fill_(loc)
+            level.b_dec.requires_grad_(learnable)
     model = GaussianLadderAutoencoder(
         ChainDecoder(levels),
         IsotropicPrior(sizes[-1], loc=loc) if prior is None else prior,
-        spreads=[LearnedNoise(spread) for _ in sizes[:-1]],
+        spreads=[LearnedNoise(spread) if learnable else spread for _ in sizes[:-1]],
         noise=noise,
         link=nn.ReLU() if link is None else link,
     )
