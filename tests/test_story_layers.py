@@ -4,6 +4,8 @@ import collections
 import itertools
 import math
 import re
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from priors.graph import Graph
 from priors.penalties import sample_graph_smoothness
 from toys.label_graphs import LabelGraph, category_graph, sentence_graph, word_graph
 from toys.layer_losses import layered_losses
-from toys.layer_streams import layer_streams, write_layer_streams
+from toys.layer_streams import layer_streams, source, write_layer_streams
 from toys.losses import replaced_losses
 from toys.network import StoriesTransformer
 from toys.sentences import Sentences, sentence_spans, words_of
@@ -366,3 +368,11 @@ def test_single_precision():
     found = layered_losses(data, torch.clone)
     assert found.together.ce_replaced == pytest.approx(found.together.ce_clean, rel=1e-6)
     assert layer_streams(data, "heldout").dtype == torch.float32
+
+
+def test_the_source_of_all_layers_is_an_entry_point():
+    written = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    line = 'stories260K-layers = "toys.layer_streams:source"'
+    assert line in written
+    name, target = (part.strip().strip('"') for part in line.split(" = "))
+    assert EntryPoint(name, target, "vsae.sources").load() is source

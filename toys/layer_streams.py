@@ -70,6 +70,11 @@ def write_layer_streams(
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
+def source() -> Float[Tensor, "N n d"]:
+    """The training rows of all layers, named ``stories260K-layers`` among ``vsae.sources``."""
+    return layer_streams(StoriesData.load())
+
+
 @lru_cache(maxsize=2)
 def _streams(data: StoriesData, split: Split, layers: tuple[int, ...]) -> Tensor:
     rows, width = len(data.row_tokens(split)), data.model.sizes.dim
