@@ -75,7 +75,7 @@ def lifted_graph(
 
 
 def _as_rows(matrix: sparse.csc_array, graph: Graph) -> sparse.csc_array:
-    rows, latents = matrix.shape
+    rows, latents = matrix.shape[0], matrix.shape[1]
     if graph.num_nodes != rows:
         over = (
             "It has as many as there are latents: a graph over latents needs no lifting."

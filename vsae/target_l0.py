@@ -67,9 +67,9 @@ class TargetL0(PosteriorObserver):
         limits: tuple[float, float] = (1e-6, 1e6),
     ) -> None:
         super().__init__()
-        several = isinstance(target, Iterable)
-        self.target = tuple(map(float, target)) if several else float(target)
-        wanted = [check_positive("target", t) for t in (self.target if several else (target,))]
+        several = tuple(map(float, target)) if isinstance(target, Iterable) else None
+        self.target = float(target) if several is None else several
+        wanted = [check_positive("target", t) for t in several or (self.target,)]
         self.start, self.rate = check_positive("start", start), check_positive("rate", rate)
         self.limits = low, high = float(limits[0]), float(limits[1])
         if not 0 < low <= self.start <= high < float("inf"):
@@ -78,7 +78,7 @@ class TargetL0(PosteriorObserver):
                 "<= greatest.",
                 code="target_l0.limits",
             )
-        shape = (-1, 1) if several else ()
+        shape = () if several is None else (-1, 1)
         self.register_buffer("log_target", torch.tensor(wanted).view(shape).log())
         self.register_buffer("log_beta", torch.full_like(self.log_target, self.start).log())
         self.register_buffer("active", torch.full_like(self.log_target, torch.nan))
