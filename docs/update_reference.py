@@ -45,6 +45,7 @@ MODULES = (
     "toys.words",
     "toys.layer_streams",
     "toys.layer_losses",
+    "toys.causal_probe",
     "toys.sentences",
     "toys.word_vectors",
     "toys.label_graphs",

@@ -72,14 +72,8 @@ def layered_losses(
         True
     """
     layers = tuple(layers)
-    if not layers or list(layers) != sorted(set(layers)):
-        raise ConfigError(
-            f"layers to replace: got {layers}, expected some, each once, from the lowest up.",
-            code="network.layer",
-            context={"layers": layers},
-        )
     clean, zero, mean = _references(data, split, layers)
-    replaced = _runs(data, split, layers, reconstruct)
+    replaced = replaced_runs(data, reconstruct, split, layers)
     tokens = len(data.row_tokens(split))
     losses = [
         ReplacedLosses(
@@ -97,20 +91,37 @@ def layered_losses(
     return LayeredLosses(layers=layers, each=tuple(losses[:-1]), together=losses[-1])
 
 
-_Losses = list[tuple[float, float]]  # cross-entropy and KL, of each layer and of all together
+_Losses = list[tuple[float, float]]
 
 
 @lru_cache(maxsize=8)
 def _references(data: StoriesData, split: Split, layers: tuple[int, ...]) -> tuple[_Losses, ...]:
     mean = layer_streams(data, "train", layers).mean(0, dtype=torch.float64)
     arms = (torch.clone, torch.zeros_like, lambda rows: mean.to(rows).expand_as(rows))
-    return tuple(_runs(data, split, layers, arm) for arm in arms)
+    return tuple(replaced_runs(data, arm, split, layers) for arm in arms)
 
 
 @torch.no_grad()
-def _runs(
-    data: StoriesData, split: Split, layers: tuple[int, ...], reconstruct: Reconstruct
-) -> _Losses:
+def replaced_runs(
+    data: StoriesData,
+    reconstruct: Reconstruct,
+    split: Split = "heldout",
+    layers: Sequence[int] = BLOCKS,
+) -> list[tuple[float, float]]:
+    """Cross-entropy and KL to the untouched network with each stream replaced, then with all.
+
+    :func:`layered_losses` without what it is to be compared with; see there.
+
+    Raises:
+        ConfigError: As :func:`layered_losses`.
+    """
+    layers = tuple(layers)
+    if not layers or list(layers) != sorted(set(layers)):
+        raise ConfigError(
+            f"layers to replace: got {layers}, expected some, each once, from the lowest up.",
+            code="network.layer",
+            context={"layers": layers},
+        )
     found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in (*layers, None)]
     for batch in data.batches(split):
         streams = data.model.residuals(batch.tokens)

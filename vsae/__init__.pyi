@@ -48,6 +48,10 @@ from vsae.hardware import faster_matmul as faster_matmul
 from vsae.hardware import tune_allocator as tune_allocator
 from vsae.hierarchical_decoder import HierarchicalDecoder as HierarchicalDecoder
 from vsae.hierarchical_encoder import HierarchicalEncoder as HierarchicalEncoder
+from vsae.interventions import AblationEffects as AblationEffects
+from vsae.interventions import ablated as ablated
+from vsae.interventions import ablation as ablation
+from vsae.interventions import ablation_effects as ablation_effects
 from vsae.ladder_encoder import LadderEncoder as LadderEncoder
 from vsae.language_models import hidden_states as hidden_states
 from vsae.lateral_decoder import LateralDecoder as LateralDecoder

@@ -93,7 +93,11 @@ class Autoencoder(nn.Module):
     def decode(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Tensor:
         """The mean activation of a code, in raw units."""
         given = (code.z, code.support) if isinstance(code, SparseCode) else (code,)
-        return self.normalizer.inverse(self.model.decoder(*given))
+        return self.raw(self.model.decoder(*given))
+
+    def raw(self, mean: Float[Tensor, "*rows d"]) -> Tensor:
+        """What the model returns, a mean in normalised units, in raw ones and in its shape."""
+        return self.normalizer.inverse(mean)
 
     def restored(self, x: Activations, code: Float[Tensor, "*batch K"] | SparseCode) -> Tensor:
         """The mean activation of the code of ``x``, in raw units: ``decode(code)``."""

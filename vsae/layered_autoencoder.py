@@ -79,14 +79,21 @@ class LayeredAutoencoder(Autoencoder):
 
     def decode(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Tensor:
         """The mean activation of a code, in raw units, without what a skip connection adds."""
-        return self._raw(self._mean(code))
+        return self.raw(self._mean(code))
 
     def restored(self, x: Activations, code: Float[Tensor, "*batch K"] | SparseCode) -> Tensor:
         """The mean activation of the code of ``x``, in raw units, skip connection included."""
         mean = self._mean(code)
         if self.model.skip is not None:
             mean = mean + self.model.skip(self.normalizer(self.check(x)))
-        return self._raw(mean)
+        return self.raw(mean)
+
+    def raw(self, mean: Float[Tensor, "*rows e"]) -> Tensor:
+        """What the model returns, a mean in normalised units, in raw ones and in its shape."""
+        if not isinstance(self.normalizer, LayerNormalizer):
+            return self._shaped(self.normalizer.inverse(mean))
+        centre, scale = self.normalizer.units(self.model.targets)
+        return self._shaped(mean * scale + centre)
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
         """What is restored or to be restored, layer by layer, of whatever widths."""
@@ -121,12 +128,6 @@ class LayeredAutoencoder(Autoencoder):
     def _mean(self, code: Float[Tensor, "*rows K"] | SparseCode) -> Tensor:
         given = (code.z, code.support) if isinstance(code, SparseCode) else (code,)
         return self.model.decoder(*given)
-
-    def _raw(self, mean: Float[Tensor, "*rows e"]) -> Tensor:
-        if not isinstance(self.normalizer, LayerNormalizer):
-            return self._shaped(self.normalizer.inverse(mean))
-        centre, scale = self.normalizer.units(self.model.targets)
-        return self._shaped(mean * scale + centre)
 
     def _shaped(self, rows: Float[Tensor, "*rows e"]) -> Tensor:
         return rows.unflatten(-1, (len(self._targets), -1)) if self._even else rows
