@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
-from torch import Generator, Tensor
+from torch import Tensor
 
 from priors.graph import Graph
 from toys.layered import LayeredBatch, LayeredToy
@@ -40,13 +40,13 @@ class World:
     truth: Graph
     shuffled: Graph
 
-    def normalised(self, rows: Float[Tensor, "F width"]) -> Float[Tensor, "F width"]:
-        """Directions in the units of atoms."""
-        return rows / self.scales
-
     def raw(self, atoms: Float[Tensor, "K width"]) -> Float[Tensor, "K width"]:
         """Atoms in the units of directions."""
         return atoms.detach() * self.scales
+
+    def present(self, layer: int) -> Bool[Tensor, " F"]:
+        """The features that are in a layer."""
+        return self.toy.presence[:, layer]
 
     @property
     def scales(self) -> Float[Tensor, " width"]:
@@ -85,5 +85,3 @@ def order(atoms: Float[Tensor, "K width"], truth: Float[Tensor, "F width"]) -> I
     rest = torch.ones(len(atoms), dtype=torch.bool)
     rest[own] = False
     return torch.cat([own, rest.nonzero().flatten()])
-
-

@@ -1,11 +1,12 @@
 """What the toys of ``part4`` are made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from toys.copula import CopulaCase, SupportCorrelation
 from toys.correlation import blocks
 from toys.layered import LayeredCase
 from toys.magnitudes import PositiveNormal
+from toys.reproduce.part4_truth_training import Training
 from toys.spans import EveryLayer, RandomSpans, TwoModels
 from toys.turning import Fresh, Rotating
 
@@ -36,38 +37,29 @@ class LayeredSettings:
 
     Args:
         cases: Of ``CASES``.
-        latents: ``K``; there are 32 features, two of which fire on a row on average.
-        target: L0 of every arm.
+        latents: ``K``; there are 32 features.
         rows: For training.
         held: For measuring.
-        batch: Rows per update.
-        first_steps: Updates of the ℓ1 run that every dense arm goes on from.
-        steps: Updates of every dense arm after it; the others have both.
-        lr: Adam's learning rate, in a straight line to 0 over the last fifth.
-        rate: Of the controller of L0.
-        ratio: Of graph + ℓ1, what a latent of typical size pays the graph for firing alone, over
+        training: Of every arm; two features fire on a row on average.
+        ratio: Of ℓ1 + graph, what a latent of typical size pays the graph for firing alone, over
             half of what it pays ℓ1.
         coupling: Strength over ridge of a graph alone.
         noise: σ of variational arms, in normalised units; the true one is a little less.
     """
 
-    cases: tuple[str, ...] = tuple(CASES)
+    cases: tuple[str, ...] = ("persistent", "turning", TWO_MODELS)
     latents: int = 48
-    target: float = 2.0
     rows: int = 20_000
     held: int = 4_000
-    batch: int = 256
-    first_steps: int = 1_500
-    steps: int = 1_500
-    lr: float = 0.01
-    rate: float = 0.01
-    ratio: float = 1.0
+    training: Training = field(
+        default_factory=lambda: Training(target=2.0, batch=256, first_steps=750, steps=750)
+    )
+    ratio: float = 0.25
     coupling: float = 2.0
-    noise: float = 0.25
+    noise: float = 0.8
 
 
 def layered_smoke() -> LayeredSettings:
     """A tiny run that only shows that everything works."""
-    return LayeredSettings(
-        cases=("turning", TWO_MODELS), rows=400, held=200, batch=64, first_steps=6, steps=6
-    )
+    training = Training(target=2.0, batch=64, first_steps=6, steps=6)
+    return LayeredSettings(cases=("turning", TWO_MODELS), rows=400, held=200, training=training)
