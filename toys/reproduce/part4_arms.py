@@ -118,7 +118,7 @@ class Arm:
         pair: The crosscoder under that prior.
         graph: What the couplings come from; ``None`` for none.
         shuffled: Whether its latents are renamed at random.
-        controlled: Whether β decides how many latents fire.
+        start: β to begin with; 0 where β decides nothing.
     """
 
     label: str
@@ -126,7 +126,7 @@ class Arm:
     pair: MakePair = deterministic
     graph: MakeGraph | None = None
     shuffled: bool = False
-    controlled: bool = True
+    start: float = 1.0
 
 
 def _plain(latents: int, graph: Graph | None, ratio: float) -> nn.Module:
@@ -146,7 +146,7 @@ def _laplace(latents: int, graph: Graph | None, ratio: float) -> nn.Module:
 
 
 ARMS = {
-    "none": Arm("none", _flat, controlled=False),
+    "none": Arm("none", _flat, start=0.0),
     "l1": Arm("ℓ1", _laplace),
     "isotropic": Arm("isotropic", _plain),
     "graph": Arm("graph", _plain, graph=from_sentences),
@@ -155,7 +155,7 @@ ARMS = {
     "v-isotropic": Arm("KL, isotropic", _below, variational),
     "v-graph": Arm("KL, graph", _below, variational, from_sentences),
     "v-shuffled": Arm("KL, graph, shuffled", _below, variational, from_sentences, True),
-    "topk": Arm("TopK", _flat, topk, controlled=False),
+    "topk": Arm("TopK", _flat, topk, start=0.0),
 }
 """The factorial and its reference, by name."""
 

@@ -63,7 +63,7 @@ class TokenJob(Job):
             pair,
             found.tokens.train,
             self.training,
-            target=self.target if arm.controlled else None,
+            beta=self.training.beta(self.target, arm.start) if arm.start else 1.0,
             seed=self.seed,
             refresh=lambda pair: self.coupled(pair, arm, found),
         )

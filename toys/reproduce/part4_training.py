@@ -28,9 +28,9 @@ class Training:
         latents: ``K``.
         steps: Updates.
         batch: Rows per update.
-        lr: Adam's learning rate, in a straight line to 0 over the last fifth.
+        lr: Adam's learning rate, in a straight line to a fifth of it over the last fifth of the
+            updates: at rates near 0 codes no longer answer β.
         rate: By how much β may change in an update, in log.
-        start: β to begin with.
         joins: When couplings are made of the codes, as shares of the updates.
         graph_rows: Training rows whose codes they are made of.
         neighbours: Of each latent.
@@ -40,8 +40,7 @@ class Training:
     steps: int = 800
     batch: int = 512
     lr: float = 3e-3
-    rate: float = 0.02
-    start: float = 0.1
+    rate: float = 0.015
     joins: tuple[float, ...] = (0.3, 0.5, 0.7)
     graph_rows: int = 16_384
     neighbours: int = 16
@@ -51,13 +50,13 @@ class Training:
         """Updates after which couplings are made."""
         return {int(share * self.steps) for share in self.joins}
 
-    def beta(self, target: float) -> TargetL0:
-        """β that finds itself."""
-        return TargetL0(target, start=self.start, rate=self.rate, limits=LIMITS)
+    def beta(self, target: float, start: float) -> TargetL0:
+        """β that finds itself, from where it is to begin."""
+        return TargetL0(target, start=start, rate=self.rate, limits=LIMITS)
 
     def decay(self) -> LinearDecay:
-        """Of the learning rate."""
-        return LinearDecay(start=self.steps * 4 // 5, end=self.steps)
+        """Of the learning rate, which would be 0 a twentieth of the updates after the last."""
+        return LinearDecay(start=self.steps * 4 // 5, end=self.steps + self.steps // 20)
 
 
 Refresh = Callable[[LayeredAutoencoder], nn.Module | None]
@@ -69,7 +68,7 @@ def trained(
     data: Tensor,
     training: Training,
     *,
-    target: float | None,
+    beta: float | TargetL0,
     seed: int,
     refresh: Refresh = lambda pair: None,
     elbo: ClosedFormELBO | None = None,
@@ -82,7 +81,7 @@ def trained(
         batch_size=training.batch,
         lr=training.lr,
         lr_schedule=training.decay(),
-        beta=1.0 if target is None else training.beta(target),
+        beta=beta,
         elbo=elbo,
         seed=seed,
     )
