@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from vsae.batches import Batches
 from vsae.elbo import ClosedFormELBO
 from vsae.errors import NonFiniteLossError
 from vsae.layered_autoencoder import LayeredAutoencoder
@@ -62,6 +63,8 @@ class Training:
 Refresh = Callable[[LayeredAutoencoder], nn.Module | None]
 """The prior with couplings from what the pair has learned; ``None`` to leave it."""
 
+MakeBatches = Callable[[Tensor, int, Sequence[int]], Batches]
+
 
 def trained(
     pair: LayeredAutoencoder,
@@ -72,6 +75,7 @@ def trained(
     seed: int,
     refresh: Refresh = lambda pair: None,
     elbo: ClosedFormELBO | None = None,
+    batches: MakeBatches = Batches,
 ) -> dict:
     """Train to the end; the curve, β, CPU time, and whether something was not finite."""
     run = fit(
@@ -84,6 +88,7 @@ def trained(
         beta=beta,
         elbo=elbo,
         seed=seed,
+        batches=batches,
     )
     return followed(run, pair, training, refresh)
 
