@@ -18,11 +18,10 @@ class Settings:
         stories: Stories read, one in ten of them held out.
         training: Of the tokens' crosscoders.
         targets: Values of L0 at which arms are compared.
-        ratio: ω of the arm with two penalties.
+        ratio: ω of the arm with two penalties; λ / β where a graph over rows joins ℓ1.
         permutations: Of the null of neighbourhoods.
         sentence_training: Of the sentences' crosscoders.
         sentence_target: L0 at which these are compared.
-        strengths: λ of the smoothness over rows, where ℓ1 is there too.
         frontier: Values of L0 of the frontiers.
         ratios: ω of the frontiers between ℓ1 alone and the graph alone.
     """
@@ -36,7 +35,7 @@ class Settings:
     permutations: int = 100
     sentence_training: Training = field(default_factory=lambda: Training(steps=600))
     sentence_target: int = 40
-    frontier: tuple[int, ...] = (8, 16, 40, 120)
+    frontier: tuple[int, ...] = (8, 16, 40, 120, 300)
     ratios: tuple[float, ...] = (0.01, 0.1, 1.0)
 
     def to_dict(self) -> dict:

@@ -71,13 +71,12 @@ def neighbourhoods(settings: Settings, rows: Rows) -> Iterator[str]:
         return
     k = next(iter(ranked[0]["neighbours"]))
     path = ("neighbours", k, "ndcg")
-    raw = [value(row, "controls", "raw activations", k, "ndcg", "value") for row in rows]
-    pooled = next((v for v in raw if v is not None), None)
+    raw = raw_score(rows, k)
     for target in settings.targets:
         for arm in ("l1", "graph", "mixed", "v-graph"):
             found = chosen(ranked, arm=arm, target=target)
             if found:
-                yield _beside(found, target, path, pooled)
+                yield beside(found, target, path, raw)
         for one, other in PAIRS:
             pair = [chosen(ranked, arm=arm, target=target) for arm in (one, other)]
             difference = paired(*pair, *path, "value")
@@ -89,8 +88,14 @@ def neighbourhoods(settings: Settings, rows: Rows) -> Iterator[str]:
                 )
 
 
-def _beside(found: Sequence[Mapping], target: int, path: tuple[str, ...], raw: float | None) -> str:
-    """One arm against chance and the raw activations."""
+def raw_score(rows: Rows, k: str) -> float | None:
+    """NDCG of the pooled activations themselves, if the controls were run."""
+    path = ("controls", "raw activations", k, "ndcg", "value")
+    return next((found for row in rows if (found := value(row, *path)) is not None), None)
+
+
+def beside(found: Sequence[Mapping], target: int, path: tuple[str, ...], raw: float | None) -> str:
+    """One arm against chance and the raw activations, by the score that the path leads to."""
     k, score = path[1], mean(found, *path, "value")
     text = (
         f"Neighbourhoods, L0 {target}, {found[0]['label']}: NDCG@{k} {score}, "
