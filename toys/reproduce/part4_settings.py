@@ -32,7 +32,7 @@ class Settings:
     training: Training = field(default_factory=Training)
     targets: tuple[int, ...] = (16, 40)
     ratio: float = 0.1
-    permutations: int = 100
+    permutations: int = 50
     sentence_training: Training = field(default_factory=lambda: Training(steps=600))
     sentence_target: int = 40
     frontier: tuple[int, ...] = (8, 16, 40, 120, 300)

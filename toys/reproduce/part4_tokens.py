@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from priors.graph import Graph
 from toys.reproduce.jobs import Found, Job
@@ -52,7 +52,7 @@ class TokenJob(Job):
     ratio: float = 0.1
     network: bool = False
     ranked: bool = True
-    permutations: int = 100
+    permutations: int = 50
 
     def compute(self) -> Found:
         found, arm = streams(self.stories), EVERY[self.arm]
@@ -86,8 +86,8 @@ class TokenJob(Job):
         return make(found, codes, rows, atoms, self.training.neighbours)
 
     def renamed(self, graph: Graph) -> Graph:
-        """The control: one permutation for the whole run."""
-        return graph.shuffled(stream(self.seed, RENAMED))
+        """The control: other latents tied, by one random order of latents for the whole run."""
+        return renamed(graph, stream(self.seed, RENAMED))
 
     def measured(self, pair: LayeredAutoencoder, found: Streams) -> dict:
         """Everything, of held-out rows."""
@@ -102,6 +102,24 @@ class TokenJob(Job):
         if self.ranked:
             row["neighbours"] = ranking(found, codes, self.seed, self.permutations)
         return row | (worth(pair, found) if self.network else {})
+
+
+def renamed(graph: Graph, generator: Generator) -> Graph:
+    """The graph shuffled among the latents that have neighbours.
+
+    ``Graph.shuffled`` would also exchange them for dead latents, which have none and pay less: the
+    control would be another arm. Degrees, weights and spectrum are kept all the same.
+
+    Example:
+        >>> graph = Graph.tree([-1, 0, 1, -1])  # 0 - 1 - 2, and 3 alone
+        >>> renamed(graph, torch.Generator()).degree.tolist()[3]
+        0.0
+    """
+    order = torch.rand(graph.num_nodes, generator=generator)
+    tied = (graph.degree > 0).nonzero().flatten()
+    new = torch.arange(graph.num_nodes)
+    new[tied] = tied[order[tied].argsort()]
+    return Graph(new[graph.edges], graph.weights, graph.num_nodes)
 
 
 def ranking(found: Streams, codes: Tensor, seed: int, permutations: int) -> dict:
@@ -125,7 +143,7 @@ class ControlJob(Job):
     stories: int
     latents: int
     targets: tuple[int, ...]
-    permutations: int = 100
+    permutations: int = 50
 
     def compute(self) -> Found:
         found = streams(self.stories)

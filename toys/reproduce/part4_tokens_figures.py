@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from toys.reproduce.part4_arms import ARMS
@@ -13,6 +14,19 @@ from toys.reproduce.part4_tokens_tables import TABLE_2
 from vsae import plots
 
 DPI = 110
+STYLES = {
+    "none": ("black", ":"),
+    "l1": ("C0", "-"),
+    "isotropic": ("C7", "-"),
+    "graph": ("C2", "-"),
+    "shuffled": ("C2", ":"),
+    "mixed": ("C1", "-"),
+    "v-isotropic": ("C7", "--"),
+    "v-graph": ("C4", "--"),
+    "v-shuffled": ("C4", ":"),
+    "topk": ("C3", "-"),
+}
+"""Colour and line of each arm."""
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -34,24 +48,37 @@ def token_figures(settings: Settings, rows: Rows, folder: Path) -> list[Path]:
 
 
 def curves(settings: Settings, rows: Rows) -> Figure | None:
-    """Squared error in training, and L0, of the first seed; a panel per target."""
-    figure = Figure(figsize=(13, 4.4 * len(settings.targets)), layout="constrained")
+    """Squared error in training, and L0, of the first seed; a line of panels per target."""
+    figure = Figure(figsize=(13, 4.6 * len(settings.targets)), layout="constrained")
     axes = figure.subplots(len(settings.targets), 2, squeeze=False)
     for target, (left, right) in zip(settings.targets, axes, strict=True):
-        runs: dict[str, list[Mapping]] = {}
-        for arm in ARMS:
-            for row in chosen(rows, arm=arm, target=target, seed=settings.seeds[0]):
-                runs[row["label"]] = row["curve"]
-        if not runs:
+        found = [
+            row
+            for arm in ARMS
+            for row in chosen(rows, arm=arm, target=target, seed=settings.seeds[0])
+        ]
+        if not found:
             return None
-        plots.compared_curves(left, runs, metric="error")
-        plots.compared_curves(right, {n: r for n, r in runs.items() if "l0" in r[0]}, metric="l0")
+        for row in found:
+            _curve(left, row, "error")
+            _curve(right, row, "l0")
         left.set_ylabel("squared error per row, normalised units")
-        right.set_yscale("log")
-        right.axhline(target, color="black", linestyle=":", linewidth=1)
         left.set_title(f"target L0 {target}")
         right.set_ylabel("active latents per row")
+        right.set_yscale("log")
+        right.axhline(target, color="black", linestyle=":", linewidth=1)
+        for axis in (left, right):
+            axis.set_xlabel("update")
+        handles, labels = left.get_legend_handles_labels()
+        right.legend(handles, labels, fontsize="small", loc="upper right")
     return figure
+
+
+def _curve(axis: Axes, row: Mapping, name: str) -> None:
+    points = [(point["step"], point[name]) for point in row["curve"] if name in point]
+    if points:
+        colour, line = STYLES[row["arm"]]
+        axis.plot(*zip(*points, strict=True), line, color=colour, label=row["label"], linewidth=1.3)
 
 
 def _bars(settings: Settings, rows: Rows, path: str, target: int) -> tuple[dict, dict]:

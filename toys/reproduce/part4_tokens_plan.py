@@ -16,8 +16,8 @@ from toys.reproduce.part4_tokens_tables import token_tables
 HOW = """\
 Rows are tokens: the streams after all {layers} blocks of a 260 000-parameter story-telling model,
 each layer centred and of E‖x‖² = d. Crosscoders have {latents} latents whose atoms have size 1 in
-the sum of their norms over layers; {steps} updates of {batch} rows by Adam ({lr:g}, falling to a
-fifth of it between 60 and 80 % of the updates), the same for all arms; CPU seconds are shown. β,
+the sum of their norms over layers; {steps} updates of {batch} rows by Adam (learning rate {lr:g} to
+the end, at lower ones codes no longer answer β), the same for all arms; CPU seconds are shown. β,
 the weight of the penalty, is moved by a controller until {targets} latents fire on average
 (`TargetL0`, rate {rate:g}). All metrics are of held-out stories; intervals are 95 % t-intervals
 over {seeds} seeds.
@@ -30,7 +30,8 @@ target says. *The graph* ties latents active in sentences that GloVe has near ea
 16-nearest-neighbour graph of training sentences, lifted through the codes of {graph_rows} training
 rows, each cut to the target's number of greatest entries; {neighbours} neighbours per latent. It is
 made from the arm's own codes after {joins} % of the updates; before the first the precision is its
-diagonal. *Shuffled*: the same, its latents renamed by one random permutation per run.
+diagonal. *Shuffled*: the same, its latents renamed at random, among those that have neighbours (dead
+latents have none and would pay less).
 
 *Neighbourhoods*: a held-out sentence's code is the mean over its tokens; relevant are its
 {relevant} nearest held-out sentences by GloVe, as much as their cosine for NDCG (chance is exact,

@@ -13,7 +13,6 @@ from vsae.elbo import ClosedFormELBO
 from vsae.errors import NonFiniteLossError
 from vsae.layered_autoencoder import LayeredAutoencoder
 from vsae.run import Run, StepRecord
-from vsae.schedules import LinearDecay
 from vsae.target_l0 import TargetL0
 from vsae.training import fit
 
@@ -29,8 +28,7 @@ class Training:
         latents: ``K``.
         steps: Updates.
         batch: Rows per update.
-        lr: Adam's learning rate; between 60 and 80 % of the updates it falls to a fifth, where it
-            stays, so that codes still answer β.
+        lr: Adam's learning rate, to the end: at lower ones codes no longer answer β.
         rate: By how much β may change in an update, in log.
         joins: When couplings are made of the codes, as shares of the updates.
         graph_rows: Training rows whose codes they are made of.
@@ -43,7 +41,7 @@ class Training:
     lr: float = 3e-3
     rate: float = 0.012
     joins: tuple[float, ...] = (0.3, 0.5, 0.7)
-    graph_rows: int = 16_384
+    graph_rows: int = 32_768
     neighbours: int = 16
 
     @property
@@ -54,10 +52,6 @@ class Training:
     def beta(self, target: float, start: float) -> TargetL0:
         """β that finds itself, from where it is to begin."""
         return TargetL0(target, start=start, rate=self.rate, limits=LIMITS)
-
-    def lr_factor(self, step: int) -> float:
-        """What the learning rate is multiplied by."""
-        return max(0.2, LinearDecay(start=self.steps * 3 // 5, end=self.steps * 17 // 20)(step))
 
 
 Refresh = Callable[[LayeredAutoencoder], nn.Module | None]
@@ -84,7 +78,6 @@ def trained(
         steps=training.steps,
         batch_size=training.batch,
         lr=training.lr,
-        lr_schedule=training.lr_factor,
         beta=beta,
         elbo=elbo,
         seed=seed,
