@@ -30,8 +30,8 @@ target says. *The graph* ties latents active in sentences that GloVe has near ea
 16-nearest-neighbour graph of training sentences, lifted through the codes of {graph_rows} training
 rows, each cut to the target's number of greatest entries; {neighbours} neighbours per latent. It is
 made from the arm's own codes after {joins} % of the updates; before the first the precision is its
-diagonal. *Shuffled*: the same, its latents renamed at random, among those that have neighbours (dead
-latents have none and would pay less).
+diagonal. *Shuffled*: the same, its latents renamed at random among those with neighbours (dead
+ones have none, and would pay less).
 
 *Neighbourhoods*: a held-out sentence's code is the mean over its tokens; relevant are its
 {relevant} nearest held-out sentences by GloVe, as much as their cosine for NDCG (chance is exact,
