@@ -10,7 +10,7 @@ from torch import Tensor
 from priors._gaussian import AbstractPrecision, read
 from priors._prior import AbstractGaussianPrior, check_positive, register
 from priors.component_lu import ComponentLU
-from priors.errors import ConfigError, GraphWarning, NotPositiveDefiniteError
+from priors.errors import ConfigError, GraphError, GraphWarning, NotPositiveDefiniteError
 from priors.graph import Graph
 from priors.laplacian_operator import LaplacianOperator
 from priors.log_determinant import AbstractLogDeterminant
@@ -154,6 +154,29 @@ class GraphLaplacianPrior(AbstractGaussianPrior):
     def graph(self) -> Graph:
         """The graph; of replicas, the first one's."""
         return self.laplacian.graphs[0]
+
+    def replace_graph(self, graph: Graph) -> None:
+        """Tie other latents to each other, in place; ``γ``, ``λ`` and the mean stay.
+
+        Raises:
+            GraphError: ``graph.num_nodes`` for a graph that is not over these latents.
+            ConfigError: ``replicas.graph`` for a stack of replicas.
+        """
+        if self.laplacian.stacked:
+            raise ConfigError(
+                "a stack has a graph per replica: got one. Unstack, replace, stack again.",
+                code="replicas.graph",
+            )
+        if graph.num_nodes != self.dim:
+            raise GraphError(
+                f"the graph is not over the prior's latents: got {graph.num_nodes} nodes, expected "
+                f"{self.dim}. A graph over rows is lifted first (lifted_graph).",
+                code="graph.num_nodes",
+                context={"num_nodes": graph.num_nodes, "latents": self.dim},
+            )
+        weights = self.laplacian.weights
+        self.laplacian = LaplacianOperator([graph]).to(weights.device, weights.dtype)
+        self.log_determinant = self.log_determinant.of(graph).to(weights.device)
 
     def precision(self) -> LaplacianPrecision:
         if not (self.learnable or torch.compiler.is_compiling()):

@@ -164,7 +164,71 @@ ITERATION = [
     ("expected ELBO: lengths", "vsae/expected_elbo.py", "lengths = decoder.W_dec.square().sum(-1)", "lengths = decoder.W_dec.detach().square().sum(-1)"),
     ("expected ELBO: any posterior", "vsae/expected_elbo.py", 'name == "z" and _is_independent(q)', 'name == "z"'),
 ]  # fmt: skip
+CROSSCODER_TESTS = [
+    f"tests/test_{name}.py"
+    for name in ("crosscoder", "crosscoder_golden", "decoupled", "released_crosscoder")
+]
+CROSSCODERS = [
+    ("sum of norms: slope", "vsae/atom_norms.py", "return torch.ones_like(norms)", "return 0.5 + norms"),
+    ("mixed norm: slope", "vsae/atom_norms.py", "self.concatenated * norms / whole + self.summed", "self.concatenated * norms / whole"),
+    ("gauge: direction", "vsae/layered_decoder.py", "per_column(steep, self.layers).mul_(self.W_dec)", "per_column(slope, self.layers).mul_(self.W_dec)"),
+    ("gauge: length of the normal", "vsae/layered_decoder.py", "/ torch.linalg.vecdot(normal, normal)", ""),
+    ("mask: gradient of the decoder", "vsae/layered_decoder.py", "gradient.mul_(per_column(self.writes, self.layers))", "gradient.mul_(1)"),
+    ("mask: gradient of the encoder", "vsae/layered_encoder.py", "self.W_enc.grad.mul_(per_column(self.reads, self.layers))", "self.W_enc.grad.mul_(1)"),
+    ("encoder: scale of the start", "vsae/layered_encoder.py", "start / start.square().sum(-1, keepdim=True)", "start"),
+    ("causal: reads its own layer's successor", "vsae/causality.py", "number <= own[:, None], number > own[:, None]", "number <= own[:, None] + 1, number > own[:, None]"),
+    ("skip: sign", "vsae/models/crosscoder.py", "self.model(explained - offset) + offset", "self.model(explained + offset) - offset"),
+    ("skip: left out of what is restored", "vsae/layered_autoencoder.py", "mean = mean + self.model.skip", "mean = mean + 0 * self.model.skip"),
+    ("units: Jacobian of the targets", "vsae/layered_autoencoder.py", "units(self.model.targets)[1].log()", "units(range(len(self.layers)))[1].log()"),
+    ("units: a scale per layer", "vsae/layer_normalizer.py", "square.mean().sqrt() for square in squares", "square.sum().sqrt() for square in squares"),
+    ("take: other layers", "vsae/layers.py", "return parts[chosen[0]] if", "return parts[0] if"),
+    ("decoupled: layer of a coordinate", "vsae/decoupled_decoder.py", "flat % count, count, self.atoms", "flat // count % count, count, self.atoms"),
+    ("decoupled: size of a winner", "vsae/decoupled_encoder.py", "scores * self.log_sizes[support].exp()", "scores * self.log_sizes[latent].exp()"),
+    ("released: sizes of the encoder", "vsae/conversions/released_crosscoder.py", 'given["b_enc"] * size', 'given["b_enc"]'),
+    ("released: mean folded in", "vsae/conversions/released_crosscoder.py", "encoder.b_enc.detach() - reads @ mean", "encoder.b_enc.detach()"),
+]  # fmt: skip
+LADDER_TESTS = [
+    f"tests/test_{name}.py" for name in ("ladder", "variational_ladder", "ladder_metrics")
+]
+LADDERS = [
+    ("lateral: share of the guess", "vsae/lateral_decoder.py", "alpha * below[i] + (1 - alpha) * guess", "alpha * below[i] + guess"),
+    ("lateral: bias carried down", "vsae/lateral_decoder.py", "bias = bias + through[..., i, None] *", "bias = bias +"),
+    ("consistency: the view is stopped", "vsae/consistency.py", "return view.detach()", "return view"),
+    ("consistency: views are those below", "vsae/consistency.py", "seen = [x, *codes[:-1]]", "seen = [x, *codes[1:]]"),
+    ("encoder: rectified between levels", "vsae/ladder_encoder.py", "below = found[-1][..., :size].relu()", "below = found[-1][..., :size]"),
+    ("merge: variance", "vsae/precision_weighted.py", "(precisions[0] + precisions[1]).reciprocal()", "precisions[1].reciprocal()"),
+    ("merge: means", "vsae/precision_weighted.py", "p.loc * precisions[0] + q.loc * precisions[1]", "p.loc * precisions[1] + q.loc * precisions[0]"),
+    ("merge: the first level, too", "vsae/precision_weighted.py", "self._given[name] if first else merge", "merge(prior, prior) if first else merge"),
+    ("ladder: priors of other levels", "vsae/models/ladder.py", "for i, p in enumerate(beliefs, start=1)]", "for i, p in enumerate(beliefs[:1] * len(beliefs), start=1)]"),
+]  # fmt: skip
+ROW_TESTS = [
+    f"tests/test_{name}.py"
+    for name in (
+        "sample_graph",
+        "latent_graphs",
+        "product",
+        "target_l0",
+        "refreshed_graphs",
+        "retrieval_scores",
+    )
+]
+ROWS = [
+    ("smoothness: half to each end", "vsae/sample_graph_elbo.py", "half = 0.5 * edges.size * gap", "half = edges.size * gap"),
+    ("smoothness: sign of a weight", "priors/induced.py", "np.sign(weight) * scaling[high]", "scaling[high]"),
+    ("smoothness: once per edge", "priors/induced.py", "kept = other > own", "kept = other >= 0"),
+    ("edge batches: both ends", "vsae/edge_batches.py", "ends = pairs.mT.reshape(-1).numpy()", "ends = pairs.reshape(-1).numpy()"),
+    ("lifted: unit profiles", "priors/lifted.py", "profile = unit_columns(matrix)", "profile = matrix"),
+    ("lifted: own node", "priors/lifted.py", "graph.adjacency() + own *", "graph.adjacency() - own *"),
+    ("neighbours: largest weights", "priors/_latent_pairs.py", "(column, -weight, row)", "(column, weight, row)"),
+    ("product: entropy of the KL", "priors/product.py", "kl_divergence(marginals, p.laplace) + marginals.entropy()", "kl_divergence(marginals, p.laplace)"),
+    ("product: restricted entropy", "priors/product.py", "kl_divergence(q, laplace) + q.entropy()", "kl_divergence(q, laplace)"),
+    ("target: active codes", "vsae/target_l0.py", "else code > 0", "else code > 0.5"),
+    ("target: limits", "vsae/target_l0.py", "self.log_beta.clamp_(*map(math.log, self.limits))", "self.log_beta.clamp_(-50, 50)"),
+]  # fmt: skip
 SUITES = {
+    "crosscoders": (CROSSCODER_TESTS, "not (flat_model or presets)", CROSSCODERS),
+    "ladders": (LADDER_TESTS, "", LADDERS),
+    "rows": (ROW_TESTS, "", ROWS),
     "iteration": (ITERATION_TESTS, ITERATION_FAST, ITERATION),
     "priors": (GAUSSIANS, FAST, PRIORS),
     "slots": (SLOT_TESTS, "", SLOTS),

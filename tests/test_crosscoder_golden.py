@@ -13,7 +13,7 @@ from vsae import (
     ConcatenatedNorm,
     MixedNorm,
     SumOfNorms,
-    l1_crosscoder,
+    from_released_crosscoder,
     metrics,
 )
 
@@ -36,16 +36,10 @@ B_DEC = formula(4.4, N, D, scale=0.05)
 
 def golden_pair(norm, l1):
     """The published weights, atoms divided by their size and codes multiplied by it."""
-    pair = l1_crosscoder((D,) * N, H, l1=l1, norm=norm)
-    size = norm.size(W_DEC.norm(dim=-1))
-    encoder, decoder = pair.guide.posterior.encoder, pair.model.decoder
-    with torch.no_grad():
-        encoder.W_enc.copy_((W_ENC.flatten(0, 1) * size).mT)
-        encoder.b_enc.copy_(B_ENC * size)
-        decoder.W_dec.copy_(W_DEC.flatten(1) / size[:, None])
-        decoder.b_dec.copy_(B_DEC.flatten())
-    assert not decoder.has_left()
-    return pair, size
+    released = {"W_enc": W_ENC, "b_enc": B_ENC, "W_dec": W_DEC, "b_dec": B_DEC}
+    pair = from_released_crosscoder(released, l1=l1, norm=norm)
+    assert not pair.model.decoder.has_left()
+    return pair, norm.size(W_DEC.norm(dim=-1))
 
 
 @pytest.mark.parametrize("name", NORMS)

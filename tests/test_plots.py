@@ -148,6 +148,29 @@ def test_bars_refuse_nan(ax):
     assert raised.value.code == "plot.nonfinite"
 
 
+def test_norm_shares_are_counted_per_layer(ax):
+    atoms = torch.tensor([[3.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])  # the last: nowhere
+    plots.norm_share_histogram(ax, atoms, (2, 1), names=["base", "chat"])
+    drawn = [patch.get_xy() for patch in ax.patches]
+    for outline, shares in zip(drawn, ([0.75, 0.0], [0.25, 1.0]), strict=True):
+        for share in shares:  # the outline is high where a latent's share is
+            left = np.floor(min(share, 1 - 1e-9) * 25) / 25
+            assert outline[np.isclose(outline[:, 0], left), 1].max() == 1
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["base", "chat"]
+    with pytest.raises(ConfigError) as raised:
+        plots.norm_share_histogram(ax, atoms, (2, 1), names=["base"])
+    assert raised.value.code == "plot.names"
+
+
+def test_cosines_between_layers_are_weighted_by_what_is_written_there(ax):
+    alike, opposed = [1.0, 0.0, 1.0, 0.0], [0.0, 3.0, 0.0, -1.0]
+    alone = [1.0, 1.0, 0.0, 0.0]  # says nothing of the pair
+    plots.layer_cosine_heatmap(ax, torch.tensor([alike, opposed, alone]), (2, 2))
+    shown = np.asarray(ax.images[0].get_array())
+    expected = (0.5 * 0.5 * 1 + 0.75 * 0.25 * -1) / (0.5 * 0.5 + 0.75 * 0.25)
+    np.testing.assert_allclose(shown, [[1, expected], [expected, 1]], atol=1e-6)
+
+
 def test_plotting_leaves_no_global_figures():
     """Object-oriented matplotlib only: importing and drawing must not load pyplot's state."""
     import subprocess

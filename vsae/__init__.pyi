@@ -13,11 +13,16 @@ from vsae.biorthogonality import FrobeniusBiorthogonality as FrobeniusBiorthogon
 from vsae.biorthogonality import ShippedBiorthogonality as ShippedBiorthogonality
 from vsae.causality import causal_blocks as causal_blocks
 from vsae.chain_decoder import ChainDecoder as ChainDecoder
+from vsae.coactivation_prior import CoactivationPrior as CoactivationPrior
 from vsae.cofiring_gates import CoFiringGatesPrior as CoFiringGatesPrior
 from vsae.coherence import Coherence as Coherence
 from vsae.config import register as register
 from vsae.consistency import Consistency as Consistency
 from vsae.consistency import StoppedConsistency as StoppedConsistency
+from vsae.conversions.released_crosscoder import (
+    from_released_crosscoder as from_released_crosscoder,
+)
+from vsae.conversions.released_crosscoder import to_released_crosscoder as to_released_crosscoder
 from vsae.conversions.released_hierarchical import (
     from_released_hierarchical as from_released_hierarchical,
 )
@@ -26,11 +31,15 @@ from vsae.conversions.released_hierarchical import (
 )
 from vsae.curriculum import Curriculum as Curriculum
 from vsae.dead_latents import DeadLatents as DeadLatents
+from vsae.decoder_graph import DecoderGraphPrior as DecoderGraphPrior
 from vsae.decoders import FreeDecoder as FreeDecoder
 from vsae.decoders import LinearDecoder as LinearDecoder
+from vsae.decoupled_decoder import DecoupledDecoder as DecoupledDecoder
+from vsae.decoupled_encoder import DecoupledEncoder as DecoupledEncoder
 from vsae.distillation import Distilled as Distilled
 from vsae.distillation import distil as distil
 from vsae.distillation import inclusive_kl as inclusive_kl
+from vsae.edge_batches import EdgeBatches as EdgeBatches
 from vsae.elbo import ClosedFormELBO as ClosedFormELBO
 from vsae.elbo import FreeBitsELBO as FreeBitsELBO
 from vsae.elbo import scale_latents as scale_latents
@@ -116,6 +125,7 @@ from vsae.precision_weighted import PrecisionWeightedGuide as PrecisionWeightedG
 from vsae.presets import abs_topk_autoencoder as abs_topk_autoencoder
 from vsae.presets import batch_topk_autoencoder as batch_topk_autoencoder
 from vsae.presets import batch_topk_crosscoder as batch_topk_crosscoder
+from vsae.presets import decoupled_crosscoder as decoupled_crosscoder
 from vsae.presets import gated_autoencoder as gated_autoencoder
 from vsae.presets import hierarchical_autoencoder as hierarchical_autoencoder
 from vsae.presets import jumprelu_autoencoder as jumprelu_autoencoder
@@ -142,10 +152,13 @@ from vsae.presets import variational_topk_autoencoder as variational_topk_autoen
 from vsae.presets import with_auxk as with_auxk
 from vsae.recipes.recovery import RecoveryRecipe as RecoveryRecipe
 from vsae.recipes.sparse_coding import SparseCodingRecipe as SparseCodingRecipe
+from vsae.refreshed_graph import RefreshedGraphPrior as RefreshedGraphPrior
+from vsae.refreshed_neighbours import RefreshedNeighbours as RefreshedNeighbours
 from vsae.resampling import never_active as never_active
 from vsae.resampling import resample as resample
 from vsae.row_noise import RowNoise as RowNoise
 from vsae.run import StepRecord as StepRecord
+from vsae.sample_graph_elbo import SampleGraphELBO as SampleGraphELBO
 from vsae.schedules import Constant as Constant
 from vsae.schedules import CubicWarmup as CubicWarmup
 from vsae.schedules import LinearDecay as LinearDecay

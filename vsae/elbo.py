@@ -43,6 +43,20 @@ class ClosedFormELBO(ELBO):
         Kingma & Welling (2014), *Auto-Encoding Variational Bayes*, eq. 7.
     """
 
+    def on(self, rows: Tensor, step: int) -> "ClosedFormELBO":
+        """The objective of one step, given the data's rows in its batch ``(seeds, B)``: itself.
+
+        Of an objective that joins rows or changes with the step, a copy that knows them.
+        """
+        return self
+
+    def check_rows(self, rows: int) -> None:
+        """Raise if this objective cannot be that of so many rows of data."""
+
+    def report(self) -> dict[str, Tensor]:
+        """What a training record should say of it, by name."""
+        return {}
+
     def site_terms(self, model, guide, *args, **kwargs) -> dict[str, Tensor]:
         """Per site ``-log p(x | z)`` if observed, ``KL(q ‖ p)`` if latent, before any sum.
 
@@ -107,7 +121,11 @@ class ClosedFormELBO(ELBO):
                 self._check_draw(name, source["fn"])
                 term = self._latent_term(_kl(name, source["fn"], site["fn"]), source["mask"])
             terms[name] = scale_and_mask(term, source["scale"], source["mask"])
-        return terms
+        return terms | self._coupled_terms(model, latents)
+
+    def _coupled_terms(self, model, latents: dict[str, dict]) -> dict[str, Tensor]:
+        """Terms that are of no site alone, from the model's latent sites."""
+        return {}
 
     def _latent_term(self, kl: Tensor, mask: Tensor | bool | None) -> Tensor:
         return kl

@@ -66,6 +66,11 @@ class PosteriorObserver(Observer):
         """Learn from ``{site: q(site | x)}`` of one batch, without a gradient."""
 
 
+def is_code(site: str) -> bool:
+    """Whether a site holds codes: ``z``, or a level of a ladder, ``z_1``, ``z_2``, …"""
+    return site == "z" or (site.startswith("z_") and site[2:].isdigit())
+
+
 class latent_values(Messenger):
     """Keep every latent site of the programs run inside: a guide, and then its model.
 

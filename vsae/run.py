@@ -18,7 +18,7 @@ from vsae.elbo import ClosedFormELBO, per_row, scale_latents
 from vsae.errors import CollapseWarning, NonFiniteLossError, NonFiniteWarning
 from vsae.metrics import active_units
 from vsae.noise import noise_from
-from vsae.observer import Observer, latent_values
+from vsae.observer import Observer, is_code, latent_values
 
 NOISE = 0  # the random stream of injected noise; epochs take 1, 2, …
 PROBE = 1024  # rows on which collapse is looked for, at most
@@ -137,15 +137,16 @@ class Run:
         if not all(module.training for module in self._modules):
             self.autoencoder.train()
         beta, seen = self.beta(step), latent_values() if self._watched else nullcontext()
+        elbo = self.elbo.on(self.batches.rows(step), step)
         with pyro.validation_enabled(False), self._noise, scale_latents(beta), seen:
-            sites = self.elbo.site_terms(self.autoencoder.model, self.autoencoder.guide, x)
+            sites = elbo.site_terms(self.autoencoder.model, self.autoencoder.guide, x)
         terms = per_row(sites, x.shape[-2])
         loss = sum(terms.values())
         for p in self._leaves:
             p.grad = None
         loss.sum().backward()
         self._update(step, loss.detach(), sites)
-        codes = self._seen(seen) if self._watched else {}
+        codes = (self._seen(seen) if self._watched else {}) | elbo.report()
         return StepRecord(step, beta, {name: term.detach() for name, term in terms.items()}, codes)
 
     @torch.no_grad()
@@ -228,7 +229,7 @@ class Run:
         """
         x = self.batches.data[..., :PROBE, :].to(self._device)
         sites = self.autoencoder.posterior(x)
-        codes = [q for name, q in sites.items() if name.split("_")[0] == "z"]
+        codes = [q for name, q in sites.items() if is_code(name)]
         noisy = "support" not in sites and any(bool(q.variance.any()) for q in codes)
         if x.shape[-2] < 64 or not noisy:
             return

@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 
 from priors._prior import check_positive
 from priors.errors import ConfigError
-from vsae.observer import PosteriorObserver
+from vsae.observer import PosteriorObserver, is_code
 from vsae.point_estimate import point_estimate
 
 
@@ -89,7 +89,8 @@ class TargetL0(PosteriorObserver):
 
     @torch.no_grad()
     def observe_posterior(self, posterior: dict[str, Distribution]) -> None:
-        code = point_estimate(posterior["z"])
+        codes = [point_estimate(q) for name, q in posterior.items() if is_code(name)]
+        code = codes[0] if len(codes) == 1 else torch.cat(codes, -1)  # all levels of a ladder
         fires = code != 0 if "support" in posterior else code > 0
         active = fires.sum(-1).to(self.log_beta.dtype).mean(-1, keepdim=bool(self.log_beta.dim()))
         self.active.copy_(active)

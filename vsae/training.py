@@ -33,6 +33,7 @@ def fit(
     optimizer: torch.optim.Optimizer | None = None,
     clip: float = math.inf,
     seed: int | Sequence[int] = 0,
+    batches: Callable[[Tensor, int, Sequence[int]], Batches] = Batches,
 ) -> Run:
     r"""Train a pair on activations by maximising its ELBO with Adam: iterate, or ``.run()``.
 
@@ -60,6 +61,8 @@ def fit(
         optimizer: Instead of fused Adam; not for replicas. Its learning rates are put back.
         clip: Greatest norm of the gradient.
         seed: One integer, or one per replica.
+        batches: What makes batches of ``(data, batch_size, seeds)``: another way to go through the
+            data, such as ``functools.partial(EdgeBatches, graph)``.
 
     Raises:
         NonFiniteLossError: ``loss.nonfinite``, while running; parameters are then those whose loss
@@ -85,22 +88,24 @@ def fit(
     if isinstance(beta, TargetL0):
         beta.check(num_replicas(autoencoder))
     autoencoder.check_finite(data)
-    batches = Batches(data.detach(), batch_size, seeds)
-    _check_pair(autoencoder, batches.data[..., :2, :].to(autoencoder.W_dec.device))
+    made = batches(data.detach(), batch_size, seeds)
+    _check_pair(autoencoder, made.data[..., :2, :].to(autoencoder.W_dec.device))
     if not isinstance(elbo, ClosedFormELBO | None):
         raise ConfigError(
             f"fit needs a ClosedFormELBO: got {type(elbo).__name__}. Use pyro.infer.SVI with "
             "autoencoder.pyro_model and pyro_guide for Pyro's own.",
             code="fit.elbo",
         )
+    elbo = elbo or ClosedFormELBO()
+    elbo.check_rows(made.data.shape[-2])
     return Run(
         autoencoder=autoencoder,
-        batches=batches,
+        batches=made,
         steps=steps,
         optimizer=_optimizer(autoencoder, optimizer, lr),
         lr_schedule=_schedule(lr_schedule),
         beta=_schedule(beta),
-        elbo=elbo or ClosedFormELBO(),
+        elbo=elbo,
         clip=clip,
     )
 

@@ -12,6 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from crosscoder_rows import crosscoder_row
 from hierarchical_rows import features_row, hierarchy_row, terms_row, tree_peak_row
 from iterative_rows import distilled_row, iteration_row
 from kl_rows import block_row, dense_row, graph_row
@@ -42,6 +43,7 @@ ROWS = {
     "tree-peak": tree_peak_row,
     "iteration": iteration_row,
     "distilled": distilled_row,
+    "crosscoder": crosscoder_row,
 }
 
 

@@ -30,7 +30,7 @@ class World:
         normalizer: Units of the layers.
         truth: The true graph of which latents fire together, latent f being feature f, the spare
             ones alone; every latent's degree 1 or 0.
-        shuffled: The same of other latents.
+        shuffled: The same of other latents that are features.
     """
 
     toy: LayeredToy
@@ -61,14 +61,14 @@ def world(case: str, seed: int, sizes: LayeredSettings) -> World:
     random = stream(seed, TOY)
     toy = CASES[case].build(random)
     train, test = toy.sample(sizes.rows, random).x, toy.sample(sizes.held, random)
-    truth = over_latents(toy.flat.graph, sizes.latents)
+    features = toy.flat.graph
     return World(
         toy=toy,
         train=train,
         test=test,
         normalizer=LayerNormalizer.fit(train.flatten(1), toy.layers),
-        truth=truth,
-        shuffled=truth.shuffled(stream(seed, SHUFFLE)),
+        truth=over_latents(features, sizes.latents),
+        shuffled=over_latents(features.shuffled(stream(seed, SHUFFLE)), sizes.latents),
     )
 
 

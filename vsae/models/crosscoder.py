@@ -123,6 +123,11 @@ class Crosscoder(nn.Module):
         return self.model.width
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """The model's own, if it has levels."""
+        return self.model.sizes
+
+    @property
     def activity(self) -> nn.Module | None:
         """The model's own, if it has one."""
         return getattr(self.model, "activity", None)

@@ -9,3 +9,5 @@ from vsae.plots.frontier import pareto_frontier as pareto_frontier
 from vsae.plots.heatmap import block_order as block_order
 from vsae.plots.heatmap import correlation_heatmap as correlation_heatmap
 from vsae.plots.kl import kl_per_latent as kl_per_latent
+from vsae.plots.layers import layer_cosine_heatmap as layer_cosine_heatmap
+from vsae.plots.layers import norm_share_histogram as norm_share_histogram

@@ -25,6 +25,7 @@ from vsae.presets.published_hierarchical import (
     shipped_hierarchical_autoencoder as shipped_hierarchical_autoencoder,
 )
 from vsae.presets.sparse_crosscoders import batch_topk_crosscoder as batch_topk_crosscoder
+from vsae.presets.sparse_crosscoders import decoupled_crosscoder as decoupled_crosscoder
 from vsae.presets.sparse_crosscoders import jumprelu_crosscoder as jumprelu_crosscoder
 from vsae.presets.sparse_crosscoders import topk_crosscoder as topk_crosscoder
 from vsae.presets.switch import switch_autoencoder as switch_autoencoder

@@ -8,6 +8,8 @@ from priors._prior import check_positive
 from priors.bernoulli import BernoulliPrior
 from priors.flat import FlatPrior
 from vsae.atom_norms import AbstractAtomNorm
+from vsae.decoupled_decoder import DecoupledDecoder
+from vsae.decoupled_encoder import DecoupledEncoder
 from vsae.layered_autoencoder import LayeredAutoencoder
 from vsae.layered_decoder import LayeredDecoder
 from vsae.layered_encoder import LayeredEncoder
@@ -98,6 +100,51 @@ def batch_topk_crosscoder(
     prior = FlatPrior(latents) if prior is None else prior
     model = SupportAutoencoder(decoder, prior, width=width, noise=noise)
     posterior = BatchTopKPosterior(LayeredEncoder(decoder, layers), k=k, width=width)
+    return crosscoder(model, posterior, layers, normalizer)
+
+
+def decoupled_crosscoder(
+    layers: Sequence[int],
+    latents: int,
+    *,
+    k: int,
+    width: int | None = None,
+    prior: nn.Module | None = None,
+    noise: float | nn.Module = HALF,
+    normalizer: nn.Module | None = None,
+) -> LayeredAutoencoder:
+    r"""BatchTopK over latents *and* layers: a latent may be active in some layers alone.
+
+    A code has ``latents · layers`` coordinates, latent ``k`` in layer ``l`` at ``k · layers + l``;
+    ``pair.encode(x).unflatten(-1, (-1, len(layers)))`` sets them apart.
+
+    Args:
+        layers: Width of every layer, all equal.
+        latents: Number of latents.
+        k: Active pairs of latent and layer per row, on average over a batch.
+        width: Slots per row; ``min(4k, latents · layers)`` if ``None``.
+        prior: Of all coordinates, with a sparse form; :class:`priors.FlatPrior` if ``None``.
+        noise: σ in (normalised) activation units; it matters only relative to a prior's penalty.
+        normalizer: Units the model works in.
+
+    Raises:
+        ConfigError: ``layers.widths``, ``layers.unequal``, ``posterior.width``; ``select.k``.
+
+    Example:
+        >>> import torch
+        >>> decoupled_crosscoder((4, 4), 16, k=3).encode(torch.ones(2, 2, 4)).shape
+        torch.Size([2, 32])
+
+    Source:
+        As :class:`vsae.DecoupledDecoder`.
+    """
+    coordinates = latents * len(layers)
+    width = min(4 * k, coordinates) if width is None else width
+    check_k(width, coordinates)
+    decoder = DecoupledDecoder(latents, layers)
+    prior = FlatPrior(coordinates) if prior is None else prior
+    model = SupportAutoencoder(decoder, prior, width=width, noise=noise)
+    posterior = BatchTopKPosterior(DecoupledEncoder(decoder), k=k, width=width)
     return crosscoder(model, posterior, layers, normalizer)
 
 
