@@ -3,7 +3,9 @@
 ``tokens``: all layers of a small language model, a row per token; none, ℓ1, isotropic, a graph over
 latents and the same graph shuffled, deterministic and variational, at one L0 and equal compute.
 ``sentences``: what document B did: a graph over *rows*, with random batches and with batches of
-edges. ``pareto``: the graph with more and less ℓ1. Every job leaves its result in the folder's
+edges. ``pareto``: the graph with more and less ℓ1. ``layered``: toys of several layers whose
+features are known. ``modadd``: networks that add, whose Fourier planes are true blocks.
+``probe``: latents switched off in the network. Every job leaves its result in the folder's
 ``jobs``, by its settings: a run that was interrupted, or is repeated with other parts or more
 seeds, computes only what is not there. What counts as better is a rule stated before the numbers.
 """

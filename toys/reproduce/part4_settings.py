@@ -2,9 +2,12 @@
 
 from dataclasses import asdict, dataclass, field, replace
 
+from toys.reproduce.part4_layered_settings import LayeredSettings, layered_smoke
+from toys.reproduce.part4_modadd_settings import ModAddSettings, modadd_smoke
+from toys.reproduce.part4_probe_settings import ProbeSettings, probe_smoke
 from toys.reproduce.part4_training import Training
 
-PARTS = ("tokens", "sentences", "pareto")
+PARTS = ("tokens", "sentences", "pareto", "layered", "modadd", "probe")
 """In the order of the report; ``part4_plans.PLANS`` says what each is."""
 
 
@@ -24,6 +27,9 @@ class Settings:
         sentence_target: L0 at which these are compared.
         frontier: Values of L0 of the frontiers.
         ratios: ω of the frontiers between ℓ1 alone and the graph alone.
+        layered: Of the toys of several layers.
+        modadd: Of the networks that add.
+        probe: Of the causal probe.
     """
 
     smoke: bool = False
@@ -37,6 +43,9 @@ class Settings:
     sentence_target: int = 40
     frontier: tuple[int, ...] = (8, 16, 40, 120, 300)
     ratios: tuple[float, ...] = (0.01, 0.1, 1.0)
+    layered: LayeredSettings = field(default_factory=LayeredSettings)
+    modadd: ModAddSettings = field(default_factory=ModAddSettings)
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
 
     def to_dict(self) -> dict:
         """For ``run.json``."""
@@ -62,4 +71,7 @@ def _smoke() -> Settings:
         sentence_target=4,
         frontier=(4, 8),
         ratios=(0.1,),
+        layered=layered_smoke(),
+        modadd=modadd_smoke(),
+        probe=probe_smoke(),
     )
