@@ -26,7 +26,7 @@ class ModAddSettings:
         default_factory=lambda: Training(target=16.0, batch=128, first_steps=500, steps=500)
     )
     coupling: float = 1.0
-    noise: float = 1.0
+    noise: float = 0.7
     inside: float = 0.9
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from toys.reproduce.part4_compare import called, mean, paired
+from toys.reproduce.part4_compare import called, mean, missed, paired
 from toys.reproduce.part4_modadd_arms import ARMS, FOUND, RANDOM, TRUE
 from toys.reproduce.part4_modadd_jobs import CHANCE
 from toys.reproduce.part4_part import Rows
@@ -98,9 +98,10 @@ def _planes(rows: Rows) -> Iterator[dict[str, Cell]]:
 
 def modadd_findings(settings: Settings, rows: Rows) -> list[str]:
     """True structure against shuffled, every arm against random data points, consistency."""
-    networks = settings.modadd.networks
+    networks, target = settings.modadd.networks, settings.modadd.training.target
     said = [
         *(_structure(rows, networks, pair, start) for pair in COMPARED for start in (FOUND, TRUE)),
+        _missed(rows, networks, target),
         *(_against_data(rows, network) for network in networks),
         *(_consistent(rows, network) for network in networks),
     ]
@@ -120,6 +121,16 @@ def _structure(
     if not parts:
         return None
     return f"{LABELS[pair[0]]} against {LABELS[pair[1]]}, from {start}: {'; '.join(parts)}."
+
+
+def _missed(rows: Rows, networks: Sequence[str], target: float) -> str | None:
+    late = [
+        f"{network}, {label} from {start} ({mean(own, 'l0')})"
+        for network in networks
+        for label, start, own in groups(rows, network)
+        if start in (FOUND, TRUE, RANDOM) and missed(own, target)
+    ]
+    return f"The target of L0, {target:g}, was missed by {'; '.join(late)}." if late else None
 
 
 def _against_data(rows: Rows, network: str) -> str | None:
