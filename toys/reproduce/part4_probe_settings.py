@@ -27,7 +27,7 @@ class ProbeSettings:
             target=16.0, batch=512, first_steps=0, steps=1_000, lr=3e-3
         )
     )
-    asked: int = 24
+    asked: int = 20
     rarest: float = 0.003
     commonest: float = 0.2
 
