@@ -90,6 +90,7 @@ def test_a_run_writes_everything(run, capsys):
     for part in REAL:
         assert f"## {PLANS[part].question}" in report
         assert f"### Findings: {part}" in report
+        assert "\n## Findings\n" in (out / f"{part}.md").read_text()
         assert result["findings"][part]
     assert "nan" not in report.lower().replace("nano", "")
 
@@ -361,7 +362,8 @@ def frontier(arm, points, **more):
     [
         ([(16, 16.0, 0.1), (40, 40.0, 0.2)], "the prior, at every strength"),
         ([(16, 16.0, 0.1), (40, 40.0, 0.69)], "its strength"),
-        ([(16, 30.0, 0.9), (40, 80.0, 0.9)], "undecided"),  # nowhere near ℓ1's L0
+        ([(16, 30.0, 0.9), (40, 80.0, 0.9)], "undecided"),  # denser, and better: says nothing
+        ([(16, 30.0, 0.3), (40, 80.0, 0.9)], "the prior, at every strength"),  # denser, and worse
     ],
 )
 def test_the_isotropic_failure_is_put_down_to_prior_or_strength(points, said):
