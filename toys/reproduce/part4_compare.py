@@ -78,7 +78,7 @@ def paired(rows: Sequence[Mapping], others: Sequence[Mapping], *path: str | int)
     return interval(found) if found else None
 
 
-def missed(rows: Sequence[Mapping], target: float) -> bool:
+def missed(rows: Sequence[Mapping], target: int | float) -> bool:
     """Whether the mean L0 is not near the target.
 
     Example:

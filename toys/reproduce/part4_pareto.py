@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from toys.reproduce.jobs import Job
-from toys.reproduce.part4_compare import MARGIN, chosen
+from toys.reproduce.part4_compare import MARGIN, NEAR, chosen
 from toys.reproduce.part4_part import Part, Rows
 from toys.reproduce.part4_settings import Settings
 from toys.reproduce.part4_tokens_figures import save
@@ -21,9 +21,10 @@ HOW = """\
 Tokens as above, graph + ℓ1: -log p = ½ ω zᵀΛz + ‖z‖₁ with ω of {ratios}, ℓ1 alone (ω = 0) and the
 graph alone; and the isotropic prior alone, whose strength β the controller moves to every L0 of
 {frontier}: its whole frontier. First seed. *Rule*: the isotropic prior's failure is one of strength
-if at any target of L0 its R² comes within {margin:g} of ℓ1's, both at the L0 they reached, one not
-more than a tenth from the other; it is the prior's if at none. A mixture is better than ℓ1 where
-its R² is by more than {margin:g} higher, on the same condition; one seed has no interval."""
+if at any target of L0 its R² comes within {margin:g} of ℓ1's; it is the prior's if at none. A
+mixture is better than ℓ1 where its R² is by more than {margin:g} higher. Two models are compared
+where the L0 they reached differ by at most {near:.0f} %, or where the one of more active latents is
+the worse all the same. One seed has no interval."""
 
 
 def pareto_jobs(options: Settings) -> Iterator[Job]:
@@ -66,13 +67,16 @@ def pareto_tables(settings: Settings, rows: Rows) -> Mapping[str, Table]:
 
 
 def comparable(row: Mapping, other: Mapping) -> bool:
-    """Whether two models have nearly the same L0.
+    """Whether L0 is nearly the same, or the denser is the worse all the same.
 
     Example:
-        >>> comparable({"l0": 16.0}, {"l0": 17.0}), comparable({"l0": 16.0}, {"l0": 20.0})
-        (True, False)
+        >>> one, many = {"l0": 16.0, "r2": 0.5}, {"l0": 20.0, "r2": 0.6}
+        >>> comparable(one, many), comparable(one, many | {"r2": 0.4})
+        (False, True)
     """
-    return abs(row["l0"] - other["l0"]) <= 0.1 * max(row["l0"], other["l0"])
+    near = abs(row["l0"] - other["l0"]) <= NEAR * max(row["l0"], other["l0"])
+    fewer, more = sorted((row, other), key=lambda model: model["l0"])
+    return near or more["r2"] < fewer["r2"]
 
 
 def pareto_findings(settings: Settings, rows: Rows) -> list[str]:
@@ -129,6 +133,7 @@ def pareto_how(options: Settings) -> str:
         ratios=", ".join(f"{ratio:g}" for ratio in options.ratios),
         frontier=", ".join(map(str, options.frontier)),
         margin=MARGIN,
+        near=100 * NEAR,
     )
 
 

@@ -1,6 +1,7 @@
 """Running ``part4`` and writing what it found."""
 
 import argparse
+import re
 import time
 from collections.abc import Mapping
 
@@ -47,13 +48,16 @@ def write(
             table.write(out / "tables", stem)
         pictures = PLANS[part].figures(chosen, mine, out / "figures")
         found[part] = {
+            "how": PLANS[part].how(chosen),
             "findings": list(PLANS[part].findings(chosen, mine)),
             "tables": tables,
             "figures": [str(path) for path in pictures],
         }
     models_csv(rows).write_csv(out / "tables", "models")
-    text = markdown(chosen, found)
-    (out / "part4.md").write_text(text + "\n", encoding="utf-8")
+    sections = {part: section(part, made) for part, made in found.items()}
+    text = markdown(chosen, sections)
+    for stem, written in (sections | {"part4": text}).items():
+        (out / f"{stem}.md").write_text(written.strip() + "\n", encoding="utf-8")
     result = {
         "reproduction": "part4",
         "out": str(out),
@@ -92,15 +96,21 @@ def models_csv(rows: Mapping[str, Rows]) -> Table:
     return Table("Models", plain)
 
 
-def markdown(chosen: Settings, found: Mapping[str, Mapping]) -> str:
-    """The report: of each part what was done, what was found, tables; then the settings."""
+def section(part: str, made: Mapping) -> str:
+    """The report of one part: what was done, what was found, tables."""
+    plan = PLANS[part]
+    lines = [f"# {plan.question}", "", made["how"], "", "## Findings", ""]
+    lines += [*(f"- {sentence}" for sentence in made["findings"]), "", "## Tables", ""]
+    for table in made["tables"].values():
+        lines += [table.markdown(), ""]
+    return "\n".join(lines)
+
+
+def markdown(chosen: Settings, sections: Mapping[str, str]) -> str:
+    """All parts' reports, their headings one level down; then the settings."""
     lines = ["# What structured priors buy in a crosscoder", ""]
-    for part, made in found.items():
-        plan = PLANS[part]
-        lines += [f"## {plan.question}", "", plan.how(chosen), "", f"### Findings: {part}", ""]
-        lines += [*(f"- {sentence}" for sentence in made["findings"]), ""]
-        lines += [f"### Tables: {part}", ""]
-        for table in made["tables"].values():
-            lines += [table.markdown(), ""]
+    for part, text in sections.items():
+        named = re.sub(r"^## (Findings|Tables)$", rf"## \1: {part}", text, flags=re.M)
+        lines.append(re.sub(r"^#", "##", named, flags=re.M))
     values = chosen.to_dict().items()
     return "\n".join([*lines, "## Settings", "", *(f"- {name}: {value}" for name, value in values)])

@@ -53,14 +53,16 @@ def sparsity(codes: Float[Tensor, "N K"]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
+@torch.no_grad()
 def at_targets(
     pair: LayeredAutoencoder, rows: Rows, codes: Float[Tensor, "N K"], targets: Sequence[int]
 ) -> dict[str, dict[str, float]]:
     """L0 and explained variance of the codes cut to each target, by its name."""
-    found = {}
+    found, x = {}, rows.units(rows.test.flatten(1))
     for target in targets:
         short = cut(codes, target)
-        r2 = fidelity(pair, rows, short)["r2"]
+        mean = rows.units(pair.restored(rows.test, short).flatten(1))
+        r2 = float(metrics.explained_variance(x, mean))
         found[str(target)] = {"l0": float(metrics.l0(short)), "r2": r2}
     return found
 

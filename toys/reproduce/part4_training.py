@@ -49,9 +49,9 @@ class Training:
         """Updates after which couplings are made."""
         return {int(share * self.steps) for share in self.joins}
 
-    def beta(self, target: float, start: float) -> TargetL0:
+    def beta(self, target: int | float, start: float) -> TargetL0:
         """β that finds itself, from where it is to begin."""
-        return TargetL0(target, start=start, rate=self.rate, limits=LIMITS)
+        return TargetL0(float(target), start=start, rate=self.rate, limits=LIMITS)
 
 
 Refresh = Callable[[LayeredAutoencoder], nn.Module | None]
@@ -114,7 +114,7 @@ def followed(run: Run, pair: LayeredAutoencoder, training: Training, refresh: Re
     }
 
 
-def point(record: StepRecord, pair: LayeredAutoencoder) -> dict[str, float]:
+def point(record: StepRecord, pair: LayeredAutoencoder) -> dict[str, float | int]:
     """A record in few numbers: squared error per row in normalised units, penalty, L0, β."""
     found, variance = record.to_dict(), float(pair.model.noise().square())
     constant = 0.5 * pair.d_model * math.log(2 * math.pi * variance)
