@@ -41,7 +41,7 @@ class Settings:
     permutations: int = 50
     sentence_training: Training = field(default_factory=lambda: Training(steps=600))
     sentence_target: int = 40
-    frontier: tuple[int, ...] = (8, 16, 40, 120, 300)
+    frontier: tuple[int, ...] = (16, 40, 120)
     ratios: tuple[float, ...] = (0.01, 0.1, 1.0)
     layered: LayeredSettings = field(default_factory=LayeredSettings)
     modadd: ModAddSettings = field(default_factory=ModAddSettings)
