@@ -152,6 +152,7 @@ ARMS = {
     "graph": Arm("graph", _plain, graph=from_sentences),
     "shuffled": Arm("graph, shuffled", _plain, graph=from_sentences, shuffled=True),
     "mixed": Arm("graph + ℓ1", mixed, graph=from_sentences),
+    "mixed-shuffled": Arm("graph + ℓ1, shuffled", mixed, graph=from_sentences, shuffled=True),
     "v-isotropic": Arm("KL, isotropic", _below, variational),
     "v-graph": Arm("KL, graph", _below, variational, from_sentences),
     "v-shuffled": Arm("KL, graph, shuffled", _below, variational, from_sentences, True),

@@ -21,6 +21,7 @@ STYLES = {
     "graph": ("C2", "-"),
     "shuffled": ("C2", ":"),
     "mixed": ("C1", "-"),
+    "mixed-shuffled": ("C1", ":"),
     "v-isotropic": ("C7", "--"),
     "v-graph": ("C4", "--"),
     "v-shuffled": ("C4", ":"),

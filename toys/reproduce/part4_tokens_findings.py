@@ -27,6 +27,7 @@ CLAIMS = (
         substitutes=True,
     ),
     Claim(says="Is {one} better than {other}", one="mixed", other="l1"),
+    Claim(says="Is {one} better than its shuffled self", one="mixed", other="mixed-shuffled"),
     Claim(says="Is {one} better than its shuffled self", one="graph", other="shuffled"),
     Claim(says="Is {one} better than {other}", one="graph", other="isotropic"),
     Claim(says="Is {one} better than its shuffled self", one="v-graph", other="v-shuffled"),
@@ -48,6 +49,7 @@ PAIRS = (
     ("graph", "shuffled"),
     ("graph", "l1"),
     ("mixed", "l1"),
+    ("mixed", "mixed-shuffled"),
     ("v-graph", "v-shuffled"),
     ("v-graph", "l1"),
 )
