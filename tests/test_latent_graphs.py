@@ -70,6 +70,7 @@ def agree(graph, expected):
 # Against the definition.
 
 
+@PER_ROW
 @given(seed=SEED, k=st.integers(1, 6), symmetrize=POLICY)
 def test_coactivation_is_the_cosine_of_codes(seed, k, symmetrize):
     _, codes = drawn(seed)
@@ -77,6 +78,7 @@ def test_coactivation_is_the_cosine_of_codes(seed, k, symmetrize):
     agree(found, nearest(cosines(codes)[1], k, symmetrize))
 
 
+@PER_ROW
 @given(
     seed=SEED, k=st.integers(1, 6), symmetrize=POLICY, significance=st.sampled_from([0.0, 1.0, 2.0])
 )
@@ -118,6 +120,7 @@ def test_chance_is_not_tied_and_structure_is():
     assert found.edges.T.tolist() == [[200 + i, 210 + i] for i in range(10)]
 
 
+@PER_ROW
 @given(seed=SEED, k=st.integers(1, 6), own=st.sampled_from([0.0, 0.7]), symmetrize=POLICY)
 def test_a_row_graph_is_lifted(seed, k, own, symmetrize):
     rng, codes = drawn(seed)
@@ -132,6 +135,7 @@ def test_a_row_graph_is_lifted(seed, k, own, symmetrize):
     agree(found, nearest(expected, k, symmetrize))
 
 
+@PER_ROW
 @given(seed=SEED, k=st.integers(1, 6), own=st.sampled_from([0.0, 0.7]))
 def test_a_category_graph_is_lifted_by_what_each_row_is(seed, k, own):
     """One-hot rows → categories: the lift of the row graph in which categories are multiplied out,
@@ -147,6 +151,7 @@ def test_a_category_graph_is_lifted_by_what_each_row_is(seed, k, own):
     agree(found, nearest(expected, k, "max"))
 
 
+@PER_ROW
 @given(seed=SEED, k=st.integers(1, 6))
 def test_rows_tied_to_themselves_alone_are_coactivation(seed, k):
     _, codes = drawn(seed)
