@@ -1,7 +1,7 @@
 """The autoencoders that ``ladder`` compares, all of as many latents."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -105,6 +105,15 @@ def ladder(reading: Reading, tie: Tie, graph: str = "") -> Build:
     return build
 
 
+def equal(build: Build) -> Build:
+    """The same with the fine level's λ on both."""
+
+    def built(sizes: Sizes, world: World, start: Start) -> Autoencoder:
+        return build(replace(sizes, l1=(sizes.l1[0], sizes.l1[0])), world, start)
+
+    return built
+
+
 def structures(
     graph: str, atoms: Tensor, sizes: Sizes, generator: Generator
 ) -> tuple[nn.Module | None, None] | None:
@@ -198,9 +207,14 @@ STRUCTURED: dict[str, Arm] = {
     for name, reading in READINGS.items()
     for graph, label in GRAPHS.items()
 }
+EQUAL: dict[str, Arm] = {
+    f"{name}-equal": Arm(f"{name}, equal λ", equal(ladder(reading, StoppedConsistency)))
+    for name, reading in READINGS.items()
+}
 ARMS: dict[str, Arm] = {
     **LADDERS,
     **STRUCTURED,
+    **EQUAL,
     VARIATIONAL: Arm("variational", variational, stacked=False, start=1e-3, rate=0.01, factor=1.5),
     FLAT: Arm("flat ℓ1", flat, levels=False),
     TOPK: Arm("flat TopK", topk, levels=False, controlled=False, stacked=False),
@@ -208,8 +222,8 @@ ARMS: dict[str, Arm] = {
     "crosscoder": Arm("flat crosscoder", crosscoder, levels=False),
 }
 OF_WORLD = {
-    "clusters": (*LADDERS, *STRUCTURED, VARIATIONAL, FLAT, TOPK),
-    "rings": (*LADDERS, *STRUCTURED, VARIATIONAL, FLAT, TOPK),
+    "clusters": (*LADDERS, *EQUAL, *STRUCTURED, VARIATIONAL, FLAT, TOPK),
+    "rings": (*LADDERS, *EQUAL, *STRUCTURED, VARIATIONAL, FLAT, TOPK),
     "layers": ("crosscoder-ladder", "crosscoder", f"{LATERAL}-stopped", FLAT),
 }
 """The arms of each toy. A lateral ladder and a flat SAE of concatenated layers know no layers."""

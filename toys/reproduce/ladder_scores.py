@@ -15,6 +15,8 @@ from toys.reproduce.ladder_data import Truth, World
 from vsae import metrics
 from vsae.errors import VsaeError
 
+RARE = 30  # rows on which a latent must fire to take part in least squares
+
 
 def recovery(codes: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
     """Mean F1 of features by one latent each; matched on the first rows, scored on the second."""
@@ -101,10 +103,14 @@ def recruits(fine: Tensor, coarse: Tensor, generator: Generator, draws: int) -> 
 
 
 def explained(codes: Sequence[Tensor], x: Sequence[Tensor]) -> float | None:
-    """R² of held-out rows from a level alone, by least squares; ``None`` of a dead level."""
-    if not codes[0].any():
+    """R² of held-out rows from a level alone, by least squares; ``None`` of a dead level.
+
+    Without latents that fire on a few rows only: their coefficients may be anything.
+    """
+    kept = (codes[0] != 0).sum(0) >= RARE
+    if not kept.any():
         return None
-    return float(metrics.coverage_ratio(codes[0], x[0], codes[1], x[1]))
+    return float(metrics.coverage_ratio(codes[0][:, kept], x[0], codes[1][:, kept], x[1]))
 
 
 def levels(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from toys.reproduce.flat_matched import FAMILY, Outcome
-from toys.reproduce.ladder_arms import ADDITIVE, FLAT, LADDERS, LATERAL, VARIATIONAL
+from toys.reproduce.ladder_arms import ADDITIVE, EQUAL, FLAT, LADDERS, LATERAL, VARIATIONAL
 from toys.reproduce.ladder_tables import RECOVERY, Results, beyond, label, value_of
 from toys.reproduce.tables import Interval, interval, number
 
@@ -16,6 +16,7 @@ WORTH = "Is as much explained at the L0?"
 TIED = "Does consistency help?"
 STOPPED = "Does the stopped gradient help?"
 GRAPH = "Does a graph on the fine level help?"
+STRONGER = "Is a weaker ℓ1 at the coarse level better?"
 READING = "Lateral or additive?"
 COMBINED = "A crosscoder of a ladder?"
 
@@ -26,6 +27,8 @@ RULES = f"""\
   variance, likewise.
 - {TIED} Coarse F1, stopped view against not tied. {STOPPED} The same, against the moving view.
 - {GRAPH} Fine F1 of the fine level, the graph against its shuffled twin; against none is reported.
+- {STRONGER} Coarse F1 of the coarse level and fine F1 of the fine level, stopped ladders, λ halved at
+  the coarse level against equal λ.
 - {READING} Coarse F1 of stopped ladders, lateral against additive.
 - {COMBINED} Coarse F1 of the coarse level, and fine F1, against the flat crosscoder, any latent.
 - A question's answer is *better* or *worse* where the interval of the differences paired by seed
@@ -79,7 +82,7 @@ class Verdict:
 def contrasts(worlds: Sequence[str]) -> Iterator[Contrast]:
     """Every contrast of the rules."""
     for world in (w for w in ("clusters", "rings") if w in worlds):
-        for arm in (*LADDERS, VARIATIONAL):
+        for arm in (*LADDERS, *EQUAL, VARIATIONAL):
             yield Contrast(COARSE, world, arm, FLAT, "coarse_f1", "coarse_f1_any")
             yield Contrast(FINE, world, arm, FLAT, "fine_f1_any", "fine_f1_any")
             yield Contrast(WORTH, world, arm, FLAT, "ev", "ev")
@@ -87,6 +90,8 @@ def contrasts(worlds: Sequence[str]) -> Iterator[Contrast]:
             stopped = f"{name}-stopped"
             yield Contrast(TIED, world, stopped, f"{name}-none", *_both("coarse_f1"))
             yield Contrast(STOPPED, world, stopped, f"{name}-moving", *_both("coarse_f1"))
+            for level in ("coarse_f1", "fine_f1"):
+                yield Contrast(STRONGER, world, stopped, f"{name}-equal", *_both(level))
             for base in (f"{name}-shuffled", stopped):
                 yield Contrast(GRAPH, world, f"{name}-knn", base, *_both("fine_f1"))
         arms = f"{LATERAL}-stopped", f"{ADDITIVE}-stopped"
@@ -139,16 +144,30 @@ def findings(results: Results, decided: Sequence[Verdict]) -> list[str]:
     said = []
     for question in dict.fromkeys(v.question for v in decided):
         for world in dict.fromkeys(v.world for v in decided if v.question == question):
-            own = [v for v in decided if (v.question, v.world) == (question, world)]
-            said.append(f"**{question}** ({world}) " + "; ".join(map(_clause, own)) + ".")
+            said.append(
+                _sentence([v for v in decided if (v.question, v.world) == (question, world)])
+            )
     for world in results.settings.worlds:
         said += list(_structure(results, world))
     return said
 
 
-def _clause(v: Verdict) -> str:
-    gain = "no value" if v.gain is None else number(v.gain.mean)
-    return f"{label(v.arm)} against {label(v.base)}, {v.metric}: {v.outcome} ({gain})"
+def _sentence(own: Sequence[Verdict]) -> str:
+    """A question's answers on one toy, arms of one outcome together, with their mean gains."""
+    bases, scores = ({getattr(v, name) for v in own} for name in ("base", "metric"))
+    shared = [own[0].metric] * (len(scores) == 1)
+    shared += [f"against {label(own[0].base)}"] * (len(bases) == 1)
+    parts = []
+    for outcome in dict.fromkeys(v.outcome for v in own):
+        arms = [_arm(v, len(bases) > 1, len(scores) > 1) for v in own if v.outcome == outcome]
+        parts.append(f"{outcome}: {', '.join(arms)}")
+    about = "; ".join([own[0].world, *shared])
+    return f"**{own[0].question}** ({about}) {'; '.join(parts)}."
+
+
+def _arm(v: Verdict, based: bool, scored: bool) -> str:
+    name = label(v.arm) + f" against {label(v.base)}" * based + f" in {v.metric}" * scored
+    return f"{name} ({'no value' if v.gain is None else number(v.gain.mean)})"
 
 
 READ = {
