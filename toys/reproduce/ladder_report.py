@@ -12,6 +12,7 @@ from toys.reproduce.ladder_arms import ARMS, OF_WORLD, VARIATIONAL
 from toys.reproduce.ladder_data import ARCS, CHILDREN, CLUSTERS, D_MODEL, RINGS
 from toys.reproduce.ladder_figures import draw_all
 from toys.reproduce.ladder_runs import run_all
+from toys.reproduce.ladder_scores import RARE
 from toys.reproduce.ladder_settings import Settings, settings
 from toys.reproduce.ladder_tables import Results, all_tables, models_table
 from toys.reproduce.ladder_verdicts import RULES, findings, verdicts
@@ -40,7 +41,8 @@ of a like matching, of fine features with what they add to their cluster or with
 whichever is nearer. Clusters of fine latents, for *nestedness*, are those of average linkage on
 their correlations, twice as many as there are clusters; a coarse cluster is the latents that one
 coarse latent lifts most. *Block score* takes the true cluster that lifts a latent most, found on
-other rows. R² is of least squares, fitted and scored on different rows. Intervals are 95 %
+other rows. R² is of least squares, fitted and scored on different rows, without latents that fire
+on fewer than {rare} rows. Intervals are 95 %
 t-intervals over {seeds} seeds.
 
 What this does not show: activations of networks, more than two levels, other sizes or sparsities;
@@ -113,6 +115,7 @@ def how(chosen: Settings) -> str:
         factor=ARMS[VARIATIONAL].factor,
         neighbours=sizes.neighbours,
         draws=sizes.draws,
+        rare=RARE,
         seeds=len(chosen.seeds),
     )
 

@@ -27,8 +27,8 @@ RULES = f"""\
   variance, likewise.
 - {TIED} Coarse F1, stopped view against not tied. {STOPPED} The same, against the moving view.
 - {GRAPH} Fine F1 of the fine level, the graph against its shuffled twin; against none is reported.
-- {STRONGER} Coarse F1 of the coarse level and fine F1 of the fine level, stopped ladders, λ halved at
-  the coarse level against equal λ.
+- {STRONGER} Coarse F1 of the coarse level and fine F1 of the fine level, stopped ladders, λ halved
+  at the coarse level against equal λ.
 - {READING} Coarse F1 of stopped ladders, lateral against additive.
 - {COMBINED} Coarse F1 of the coarse level, and fine F1, against the flat crosscoder, any latent.
 - A question's answer is *better* or *worse* where the interval of the differences paired by seed
