@@ -278,7 +278,11 @@ def test_every_part_of_a_pair_has_a_saved_name(package):
     from vsae.config import _TABLE
 
     parts = ("Prior", "Posterior", "Autoencoder", "Encoder", "Decoder", "Link", "Normalizer")
-    abstract = {"AbstractGaussianPrior", "AbstractDictionaryEncoder"}
+    abstract = {
+        "AbstractGaussianPrior",
+        "AbstractDictionaryEncoder",
+        "AbstractRefreshedGraphPrior",
+    }
     names = {n for n in dir(package) if n.endswith(parts)} - abstract
     assert len(names) > 5
     assert names <= set(_TABLE), names - set(_TABLE)

@@ -20,9 +20,9 @@ from priors import (
 )
 from priors.replicas import stack
 from vsae import (
+    AbstractRefreshedGraphPrior,
     CoactivationPrior,
     DecoderGraphPrior,
-    RefreshedGraphPrior,
     fit,
     load,
     save,
@@ -102,7 +102,7 @@ def test_a_graph_over_something_else_is_refused():
 # When, and from what.
 
 
-class Counted(RefreshedGraphPrior):
+class Counted(AbstractRefreshedGraphPrior):
     """Every graph it makes has one edge more."""
 
     made = 0

@@ -152,7 +152,7 @@ from vsae.presets import variational_topk_autoencoder as variational_topk_autoen
 from vsae.presets import with_auxk as with_auxk
 from vsae.recipes.recovery import RecoveryRecipe as RecoveryRecipe
 from vsae.recipes.sparse_coding import SparseCodingRecipe as SparseCodingRecipe
-from vsae.refreshed_graph import RefreshedGraphPrior as RefreshedGraphPrior
+from vsae.refreshed_graph import AbstractRefreshedGraphPrior as AbstractRefreshedGraphPrior
 from vsae.refreshed_neighbours import RefreshedNeighbours as RefreshedNeighbours
 from vsae.resampling import never_active as never_active
 from vsae.resampling import resample as resample

@@ -8,12 +8,12 @@ from priors.errors import ConfigError
 from priors.graph import Graph
 from priors.laplacian import GraphLaplacianPrior
 from vsae.point_estimate import point_estimate
-from vsae.refreshed_graph import RefreshedGraphPrior
+from vsae.refreshed_graph import AbstractRefreshedGraphPrior
 from vsae.refreshed_neighbours import as_sparse
 from vsae.sparse_code import SparseCode
 
 
-class CoactivationPrior(RefreshedGraphPrior):
+class CoactivationPrior(AbstractRefreshedGraphPrior):
     """A graph prior whose graph is :func:`priors.coactivation_graph` of the run's recent codes.
 
     Codes at the posterior mean, negative ones of dense codes being inactive, of the ``window``
@@ -28,7 +28,7 @@ class CoactivationPrior(RefreshedGraphPrior):
         window: Updates whose codes count, at most ``every``.
 
     Raises:
-        ConfigError: As :class:`vsae.RefreshedGraphPrior`; ``refresh.window`` unless
+        ConfigError: As :class:`vsae.AbstractRefreshedGraphPrior`; ``refresh.window`` unless
             ``1 <= window <= every``.
         GraphError: At a refresh, ``graph.neighbours`` unless ``1 <= k < K``.
 

@@ -4,10 +4,10 @@ from torch import nn
 
 from priors.graph import Graph
 from priors.laplacian import GraphLaplacianPrior
-from vsae.refreshed_graph import RefreshedGraphPrior
+from vsae.refreshed_graph import AbstractRefreshedGraphPrior
 
 
-class DecoderGraphPrior(RefreshedGraphPrior):
+class DecoderGraphPrior(AbstractRefreshedGraphPrior):
     """A graph prior whose graph is the decoder's: each atom tied to its ``k`` nearest by cosine.
 
     ``Graph.knn(decoder.W_dec, k)``, found anew every so many updates.
@@ -20,7 +20,7 @@ class DecoderGraphPrior(RefreshedGraphPrior):
         start: Updates before the clock starts; the first refresh is ``every`` later.
 
     Raises:
-        ConfigError: As :class:`vsae.RefreshedGraphPrior`.
+        ConfigError: As :class:`vsae.AbstractRefreshedGraphPrior`.
         GraphError: At a refresh, ``graph.neighbours`` unless ``1 <= k < K``, ``graph.num_nodes`` if
             the decoder has another number of latents.
 

@@ -14,7 +14,7 @@ from vsae.refreshed_neighbours import check_every
 from vsae.unstackable import refuse_replicas
 
 
-class RefreshedGraphPrior(PosteriorObserver):
+class AbstractRefreshedGraphPrior(PosteriorObserver):
     """A :class:`priors.GraphLaplacianPrior` whose graph is replaced every so many updates.
 
     *A subclass defines* :meth:`new_graph`, and :meth:`see` if it learns from codes. The graph of
@@ -86,4 +86,4 @@ class RefreshedGraphPrior(PosteriorObserver):
         return f"every={self.every}, start={self.start}"
 
 
-stack_like.register(RefreshedGraphPrior, refuse_replicas)
+stack_like.register(AbstractRefreshedGraphPrior, refuse_replicas)
