@@ -149,7 +149,11 @@ def test_two_penalties_are_the_graph_times_omega_and_l1(graph, tied):
 
 
 def test_arms_differ_in_what_they_say():
-    assert [name for name, arm in EVERY.items() if arm.shuffled] == ["shuffled", "v-shuffled"]
+    assert [name for name, arm in EVERY.items() if arm.shuffled] == [
+        "shuffled",
+        "mixed-shuffled",
+        "v-shuffled",
+    ]
     assert [name for name, arm in ARMS.items() if not arm.start] == ["none", "topk"]
     assert [name for name, arm in ROW_ARMS.items() if arm.shuffled] == [
         n for n in ROW_ARMS if "shuffled" in n
