@@ -1,6 +1,7 @@
 """The pair of a crosscoder and its guide: activations of several layers in and out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -140,7 +141,8 @@ class LayeredAutoencoder(Autoencoder):
 
     @property
     def _targets(self) -> tuple[int, ...]:
-        return tuple(self.layers[i] for i in self.model.targets)
+        chosen: Any = self.model.targets
+        return tuple(self.layers[i] for i in chosen)
 
     @property
     def _even(self) -> bool:

@@ -160,5 +160,5 @@ def _consistent(rows: Rows, network: str) -> str | None:
 
 
 def _gain(model: Mapping) -> Mapping:
-    values = model.get("consistent"), model.get("consistent_dealt")
-    return {"gain": None if None in values else values[0] - values[1]}
+    found, dealt = model.get("consistent"), model.get("consistent_dealt")
+    return {"gain": None if found is None or dealt is None else found - dealt}
