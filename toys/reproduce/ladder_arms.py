@@ -74,8 +74,8 @@ class Arm:
     levels: bool = True
     controlled: bool = True
     stacked: bool = True
-    start: float = 0.3
-    rate: float = 0.02
+    start: float = 0.1
+    rate: float = 0.01
     factor: float = 1.0
 
 
@@ -207,6 +207,11 @@ STRUCTURED: dict[str, Arm] = {
     for name, reading in READINGS.items()
     for graph, label in GRAPHS.items()
 }
+FASTER = {"start": 0.3, "rate": 0.02}
+FAST: dict[str, Arm] = {
+    "lateral-fast": replace(LADDERS["lateral-stopped"], label="lateral, faster", **FASTER),
+    "crosscoder-fast": Arm("crosscoder of a ladder, faster", crosscoder_ladder, **FASTER),
+}
 EQUAL: dict[str, Arm] = {
     f"{name}-equal": Arm(f"{name}, equal λ", equal(ladder(reading, StoppedConsistency)))
     for name, reading in READINGS.items()
@@ -215,15 +220,16 @@ ARMS: dict[str, Arm] = {
     **LADDERS,
     **STRUCTURED,
     **EQUAL,
-    VARIATIONAL: Arm("variational", variational, stacked=False, start=1e-3, rate=0.01, factor=1.5),
+    **FAST,
+    VARIATIONAL: Arm("variational", variational, stacked=False, start=1e-3, factor=1.5),
     FLAT: Arm("flat ℓ1", flat, levels=False),
     TOPK: Arm("flat TopK", topk, levels=False, controlled=False, stacked=False),
     "crosscoder-ladder": Arm("crosscoder of a ladder", crosscoder_ladder),
     "crosscoder": Arm("flat crosscoder", crosscoder, levels=False),
 }
 OF_WORLD = {
-    "clusters": (*LADDERS, *EQUAL, *STRUCTURED, VARIATIONAL, FLAT, TOPK),
-    "rings": (*LADDERS, *EQUAL, *STRUCTURED, VARIATIONAL, FLAT, TOPK),
-    "layers": ("crosscoder-ladder", "crosscoder", f"{LATERAL}-stopped", FLAT),
+    "clusters": (*LADDERS, *EQUAL, "lateral-fast", *STRUCTURED, VARIATIONAL, FLAT, TOPK),
+    "rings": (*LADDERS, *EQUAL, "lateral-fast", *STRUCTURED, VARIATIONAL, FLAT, TOPK),
+    "layers": ("crosscoder-ladder", "crosscoder-fast", "crosscoder", f"{LATERAL}-stopped", FLAT),
 }
 """The arms of each toy. A lateral ladder and a flat SAE of concatenated layers know no layers."""

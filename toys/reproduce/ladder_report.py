@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from toys.reproduce import arguments
-from toys.reproduce.ladder_arms import ARMS, OF_WORLD, VARIATIONAL
+from toys.reproduce.ladder_arms import ARMS, FASTER, FLAT, OF_WORLD, VARIATIONAL
 from toys.reproduce.ladder_data import ARCS, CHILDREN, CLUSTERS, D_MODEL, RINGS
 from toys.reproduce.ladder_figures import draw_all
 from toys.reproduce.ladder_runs import run_all
@@ -31,10 +31,13 @@ score it.
 rows. {steps} updates of {batch} rows, Adam, learning rate {lr:g}, decayed over the last fifth; no
 rate was searched for. λ is {l1} on the two levels and η {eta:g}, times β; γ = {gamma:g}. β is found
 during training by a controller, so that {target:g} latents are active per row, all levels together;
-TopK has k = {target:g}. The variational ladder (σ = {noise:g} in units in which a row has √d) has
-{factor:g} times that target in training, chosen on other seeds, as its codes at the means are
-sparser. The graph joins every fine latent to the {neighbours} whose atoms begin nearest; the
-shuffled twin is the same graph with its latents renamed. Null models have {draws} draws.
+it starts at {start:g} and changes by at most {rate:.0%} an update (*faster*: {fast_start:g} and
+{fast_rate:.0%}). TopK has k = {target:g}. The variational ladder (σ = {noise:g} in units in which a
+row has √d) starts at β = {low:g} and has {factor:g} times that target in training, as its codes at
+the means are sparser. The slower β was chosen on other seeds after a first run of all arms with the
+faster one, in which fine levels of lateral ladders died; that is kept as arms of its own. The graph
+joins every fine latent to the {neighbours} whose atoms begin nearest; the shuffled twin is the same
+graph with its latents renamed. Null models have {draws} draws.
 
 *F1* of a feature is that of one latent as its detector, matched one to one; *MCC* is the mean |cos|
 of a like matching, of fine features with what they add to their cluster or with both together,
@@ -42,11 +45,10 @@ whichever is nearer. Clusters of fine latents, for *nestedness*, are those of av
 their correlations, twice as many as there are clusters; a coarse cluster is the latents that one
 coarse latent lifts most. *Block score* takes the true cluster that lifts a latent most, found on
 other rows. R² is of least squares, fitted and scored on different rows, without latents that fire
-on fewer than {rare} rows. Intervals are 95 %
-t-intervals over {seeds} seeds.
+on fewer than {rare} rows. Intervals are 95 % t-intervals over {seeds} seeds.
 
 What this does not show: activations of networks, more than two levels, other sizes or sparsities;
-strengths and rates were not tuned for any arm."""
+no λ, γ, η or learning rate was tuned for any arm."""
 
 
 def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:
@@ -113,6 +115,11 @@ def how(chosen: Settings) -> str:
         target=sizes.target,
         noise=sizes.noise,
         factor=ARMS[VARIATIONAL].factor,
+        low=ARMS[VARIATIONAL].start,
+        start=ARMS[FLAT].start,
+        rate=ARMS[FLAT].rate,
+        fast_start=FASTER["start"],
+        fast_rate=FASTER["rate"],
         neighbours=sizes.neighbours,
         draws=sizes.draws,
         rare=RARE,

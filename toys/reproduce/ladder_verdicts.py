@@ -17,6 +17,7 @@ TIED = "Does consistency help?"
 STOPPED = "Does the stopped gradient help?"
 GRAPH = "Does a graph on the fine level help?"
 STRONGER = "Is a weaker ℓ1 at the coarse level better?"
+SLOW = "Does it matter how fast sparsity comes?"
 READING = "Lateral or additive?"
 COMBINED = "A crosscoder of a ladder?"
 
@@ -29,8 +30,11 @@ RULES = f"""\
 - {GRAPH} Fine F1 of the fine level, the graph against its shuffled twin; against none is reported.
 - {STRONGER} Coarse F1 of the coarse level and fine F1 of the fine level, stopped ladders, λ halved
   at the coarse level against equal λ.
+- {SLOW} Fine F1 of the fine level and coarse F1 of the coarse one, a β that starts lower and grows
+  half as fast against the faster one.
 - {READING} Coarse F1 of stopped ladders, lateral against additive.
-- {COMBINED} Coarse F1 of the coarse level, and fine F1, against the flat crosscoder, any latent.
+- {COMBINED} Coarse F1 of the coarse level, fine F1 and explained variance against the flat
+  crosscoder, any latent.
 - A question's answer is *better* or *worse* where the interval of the differences paired by seed
   leaves out zero, at 95 % for all contrasts of the question together; otherwise *undecided*. Arms
   whose mean L0 differs by more than {100 * MATCHED:g} % are *not comparable*.
@@ -94,12 +98,20 @@ def contrasts(worlds: Sequence[str]) -> Iterator[Contrast]:
                 yield Contrast(STRONGER, world, stopped, f"{name}-equal", *_both(level))
             for base in (f"{name}-shuffled", stopped):
                 yield Contrast(GRAPH, world, f"{name}-knn", base, *_both("fine_f1"))
+        yield from _fast(world, f"{LATERAL}-stopped", f"{LATERAL}-fast")
         arms = f"{LATERAL}-stopped", f"{ADDITIVE}-stopped"
         yield Contrast(READING, world, *arms, *_both("coarse_f1"))
     if "layers" in worlds:
+        yield from _fast("layers", "crosscoder-ladder", "crosscoder-fast")
         arms = "crosscoder-ladder", "crosscoder"
         yield Contrast(COMBINED, "layers", *arms, "coarse_f1", "coarse_f1_any")
         yield Contrast(COMBINED, "layers", *arms, *_both("fine_f1_any"))
+        yield Contrast(COMBINED, "layers", *arms, *_both("ev"))
+
+
+def _fast(world: str, arm: str, base: str) -> Iterator[Contrast]:
+    for level in ("coarse_f1", "fine_f1"):
+        yield Contrast(SLOW, world, arm, base, *_both(level))
 
 
 def _both(column: str) -> tuple[str, str]:
