@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,6 +14,7 @@ from toys.reproduce.dead_runs import DATA, FREE, SHRUNK, problem, run_all
 from toys.reproduce.dead_settings import settings
 from toys.reproduce.dead_tables import Results, all_tables, findings
 from toys.reproduce.html import png
+from toys.reproduce.processes import one_thread
 from toys.reproduce.tables import Table
 
 HOW = """\
@@ -46,14 +46,9 @@ least a tenth of the latents is dead."""
 def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:
     """The result as JSON has it, and as people read it; everything else is in the folder."""
     chosen = settings(smoke=options.smoke, seeds=options.seeds)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            results = Results(chosen, run_all(chosen, options.threads))
-            return write(results, options, begun)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        results = Results(chosen, run_all(chosen, options.threads))
+        return write(results, options, begun)
 
 
 def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[dict, str]:

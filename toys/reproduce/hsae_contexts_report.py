@@ -5,8 +5,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from toys.reproduce import arguments, html
 from toys.reproduce.hsae_contexts_cards import Card, Dealer, TakenApart
 from toys.reproduce.hsae_contexts_reading import Hierarchy, Reading
@@ -22,6 +20,7 @@ from toys.reproduce.hsae_contexts_tables import (
 )
 from toys.reproduce.hsae_contexts_text import HeldOutText
 from toys.reproduce.hsae_contexts_words import TITLE, sections
+from toys.reproduce.processes import one_thread
 from toys.reproduce.tables import Table
 from toys.stories import StoriesData
 from vsae.batches import stream
@@ -57,13 +56,8 @@ def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:
     chosen = settings(
         smoke=options.smoke, seeds=seeds, layer=options.layer, parents=options.parents
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return write(models(options, chosen), chosen, options, begun)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        return write(models(options, chosen), chosen, options, begun)
 
 
 def models(options: argparse.Namespace, chosen: Settings) -> Models:

@@ -5,8 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from toys.reproduce import arguments
 from toys.reproduce.ladder_arms import ARMS, FASTER, FLAT, OF_WORLD, VARIATIONAL
 from toys.reproduce.ladder_data import ARCS, CHILDREN, CLUSTERS, D_MODEL, RINGS
@@ -16,6 +14,7 @@ from toys.reproduce.ladder_scores import RARE
 from toys.reproduce.ladder_settings import Settings, settings
 from toys.reproduce.ladder_tables import Results, all_tables, models_table
 from toys.reproduce.ladder_verdicts import RULES, findings, verdicts
+from toys.reproduce.processes import one_thread
 from toys.reproduce.tables import Table
 
 HOW = """\
@@ -54,14 +53,9 @@ no λ, γ, η or learning rate was tuned for any arm."""
 def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:
     """The result as JSON has it, and as people read it; everything else is in the folder."""
     chosen = settings(smoke=options.smoke, seeds=options.seeds)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            rows = run_all(chosen, options.out / "models", options.threads)
-            return write(Results(chosen, rows), options, begun)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        rows = run_all(chosen, options.out / "models", options.threads)
+        return write(Results(chosen, rows), options, begun)
 
 
 def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[dict, str]:

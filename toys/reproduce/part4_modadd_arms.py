@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from priors import BlockDiagonalPrior, IsotropicPrior, LaplacePrior
+from priors import LaplacePrior
 from toys.reproduce.part4_modadd_data import Slots, Streams, streams
 from toys.reproduce.part4_modadd_settings import ModAddSettings
 from toys.reproduce.part4_truth_training import (
@@ -24,11 +24,17 @@ from toys.reproduce.part4_truth_training import (
     started,
     together,
 )
+from toys.reproduce.plane_priors import (
+    blocks,
+    isotropic,
+    rings,
+    shuffled_blocks,
+    shuffled_rings,
+)
 from toys.reproduce.quickstart_arms import POSTERIOR_SCALE
-from toys.reproduce.quickstart_structure import Belief, laplacian_prior
+from toys.reproduce.quickstart_structure import Belief
 from toys.reproduce.recovery_field import weights_of
 from vsae.autoencoder import Autoencoder
-from vsae.batches import stream
 from vsae.presets import (
     batch_topk_crosscoder,
     l1_crosscoder,
@@ -64,6 +70,21 @@ class Where:
     def slots(self) -> Slots:
         """The true structure of the latents."""
         return Slots(self.found, self.sizes.latents)
+
+    @property
+    def latents(self) -> int:
+        """How many."""
+        return self.sizes.latents
+
+    @property
+    def ratio(self) -> float:
+        """Of the coupling on a ring."""
+        return self.sizes.coupling
+
+    @property
+    def shuffles(self) -> int:
+        """The random stream of shuffled structure."""
+        return SHUFFLE
 
 
 Starts = dict[str, list[Trained]]
@@ -165,35 +186,6 @@ def variational(prior: Prior) -> Build:
         )
 
     return build
-
-
-def isotropic(where: Where, belief: Belief, seed: int) -> nn.Module:
-    """Independent latents."""
-    return IsotropicPrior(where.sizes.latents, scale=belief.scale, loc=belief.mean)
-
-
-def blocks(where: Where, belief: Belief, seed: int) -> nn.Module:
-    """A learned precision inside each plane."""
-    labels = where.slots.labels
-    return BlockDiagonalPrior.from_labels(labels, scale=belief.scale, loc=belief.mean)
-
-
-def shuffled_blocks(where: Where, belief: Belief, seed: int) -> nn.Module:
-    """The same blocks of other latents."""
-    labels = where.slots.labels
-    dealt = labels[torch.randperm(len(labels), generator=stream(seed, SHUFFLE))]
-    return BlockDiagonalPrior.from_labels(dealt, scale=belief.scale, loc=belief.mean)
-
-
-def rings(where: Where, belief: Belief, seed: int) -> nn.Module:
-    """Neighbours on each ring tied."""
-    return laplacian_prior(where.slots.ring, belief, ratio=where.sizes.coupling)
-
-
-def shuffled_rings(where: Where, belief: Belief, seed: int) -> nn.Module:
-    """The same graph of other latents."""
-    graph = where.slots.ring.shuffled(stream(seed, SHUFFLE))
-    return laplacian_prior(graph, belief, ratio=where.sizes.coupling)
 
 
 def with_k(preset: Preset) -> Train:

@@ -4,9 +4,8 @@ import argparse
 import time
 from pathlib import Path
 
-import torch
-
 from toys.reproduce import arguments, html, quickstart_tables
+from toys.reproduce.processes import one_thread
 from toys.reproduce.quickstart_figures import Picture, all_pictures
 from toys.reproduce.quickstart_run import Found, run
 from toys.reproduce.quickstart_settings import settings
@@ -26,13 +25,8 @@ def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:
             "For intervals: vsae reproduce part1.",
             code="quickstart.seeds",
         )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return write(run(settings(smoke=options.smoke), options.threads), options, begun)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        return write(run(settings(smoke=options.smoke), options.threads), options, begun)
 
 
 def write(found: Found, options: argparse.Namespace, begun: float) -> tuple[dict, str]:

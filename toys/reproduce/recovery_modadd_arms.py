@@ -14,15 +14,20 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from priors import BlockDiagonalPrior, IsotropicPrior
 from priors.replicas import stack, unstack
+from toys.reproduce.plane_priors import (
+    blocks,
+    isotropic,
+    rings,
+    shuffled_blocks,
+    shuffled_rings,
+)
 from toys.reproduce.quickstart_arms import POSTERIOR_SCALE, started
-from toys.reproduce.quickstart_structure import Belief, laplacian_prior
+from toys.reproduce.quickstart_structure import Belief
 from toys.reproduce.recovery_field import field_run, weights_of
 from toys.reproduce.recovery_modadd_data import Activations, Slots, activations
 from toys.reproduce.recovery_modadd_settings import ModAddSettings
 from vsae.autoencoder import Autoencoder
-from vsae.batches import stream
 from vsae.presets import (
     batch_topk_autoencoder,
     l1_autoencoder,
@@ -60,6 +65,21 @@ class Where:
     def slots(self) -> Slots:
         """The true structure of the latents."""
         return Slots(self.found, self.sizes.latents)
+
+    @property
+    def latents(self) -> int:
+        """How many."""
+        return self.sizes.latents
+
+    @property
+    def ratio(self) -> float:
+        """Of the coupling on a ring."""
+        return self.sizes.ratio
+
+    @property
+    def shuffles(self) -> int:
+        """The random stream of shuffled structure."""
+        return SHUFFLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,35 +227,6 @@ def believed(where: Where) -> dict[int, Belief]:
         size = float(codes[codes > 0].square().mean().sqrt())
         beliefs[seed] = Belief.matching(min(rate, 0.5), size)
     return beliefs
-
-
-def isotropic(where: Where, belief: Belief, seed: int) -> nn.Module:
-    """Independent latents."""
-    return IsotropicPrior(where.sizes.latents, scale=belief.scale, loc=belief.mean)
-
-
-def blocks(where: Where, belief: Belief, seed: int) -> nn.Module:
-    """A learned precision inside the slots of each plane."""
-    labels = where.slots.labels
-    return BlockDiagonalPrior.from_labels(labels, scale=belief.scale, loc=belief.mean)
-
-
-def shuffled_blocks(where: Where, belief: Belief, seed: int) -> nn.Module:
-    """The same blocks of other latents."""
-    labels = where.slots.labels
-    dealt = labels[torch.randperm(len(labels), generator=stream(seed, SHUFFLE))]
-    return BlockDiagonalPrior.from_labels(dealt, scale=belief.scale, loc=belief.mean)
-
-
-def rings(where: Where, belief: Belief, seed: int) -> nn.Module:
-    """The Laplacian of neighbours on each ring."""
-    return laplacian_prior(where.slots.ring, belief, ratio=where.sizes.ratio)
-
-
-def shuffled_rings(where: Where, belief: Belief, seed: int) -> nn.Module:
-    """The same graph of other latents."""
-    graph = where.slots.ring.shuffled(stream(seed, SHUFFLE))
-    return laplacian_prior(graph, belief, ratio=where.sizes.ratio)
 
 
 def with_k(preset: Callable[..., Autoencoder]) -> Train:

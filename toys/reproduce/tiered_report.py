@@ -5,9 +5,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from toys.reproduce import arguments
+from toys.reproduce.processes import one_thread
 from toys.reproduce.tables import Table
 from toys.reproduce.tiered_arms import NARROW, PUBLISHED
 from toys.reproduce.tiered_document import CLIP, DECAY, L1, LR
@@ -51,14 +50,9 @@ network and layer, longer training, larger widths."""
 def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:
     """The result as JSON has it, and as people read it; everything else is in the folder."""
     chosen = settings(smoke=options.smoke, seeds=options.seeds)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            results = Results(chosen, *run_all(chosen, options.threads))
-            return write(results, options, begun)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        results = Results(chosen, *run_all(chosen, options.threads))
+        return write(results, options, begun)
 
 
 def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[dict, str]:

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from priors.errors import ConfigError
 from vsae.layers import check_chosen, check_layers, take
-from vsae.sparse_code import SparseCode
+from vsae.models.wrapping import WrappingModel
 
 
-class Crosscoder(nn.Module):
+class Crosscoder(WrappingModel):
     r"""A flat model of several layers' activations at once, given those that it does not explain.
 
     .. math:: z_b \sim p(z), \qquad x_b^{l} \sim
@@ -69,8 +69,8 @@ class Crosscoder(nn.Module):
         targets: Sequence[int] | None = None,
         skip: nn.Module | None = None,
     ) -> None:
-        super().__init__()
-        self.model, self.skip = model, skip
+        super().__init__(model)
+        self.skip = skip
         self.layers = check_layers(layers)
         self.targets = check_chosen("targets", targets, self.layers)
         explained = sum(self.layers[i] for i in self.targets)
@@ -93,41 +93,7 @@ class Crosscoder(nn.Module):
         """The targets' part of rows."""
         return take(x, self.targets, self.layers)
 
-    def code(self, sites: dict[str, Tensor]) -> Tensor | SparseCode:
-        """The model's own."""
-        return self.model.code(sites)
-
     @property
     def d_model(self) -> int:
         """Width of a row: of all layers together."""
         return sum(self.layers)
-
-    @property
-    def decoder(self) -> nn.Module:
-        """The model's own."""
-        return self.model.decoder
-
-    @property
-    def prior(self) -> nn.Module:
-        """The model's own."""
-        return self.model.prior
-
-    @property
-    def noise(self) -> nn.Module:
-        """The model's own."""
-        return self.model.noise
-
-    @property
-    def width(self) -> int:
-        """The model's own."""
-        return self.model.width
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The model's own, if it has levels."""
-        return self.model.sizes
-
-    @property
-    def activity(self) -> nn.Module | None:
-        """The model's own, if it has one."""
-        return getattr(self.model, "activity", None)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from priors._prior import check_positive
 from vsae.dead_latents import DeadLatents
 from vsae.likelihood import SphericalNormal
-from vsae.sparse_code import SparseCode
+from vsae.models.wrapping import WrappingModel
 
 
-class ResidualAutoencoder(nn.Module):
+class ResidualAutoencoder(WrappingModel):
     r"""``model``, then ``residual ~ Normal(Σ dead_z · dead atom, residual_noise)``, in training.
 
     .. math:: x - \hat x \sim \mathcal N\Big(\sum_{i\ \text{dead}} z'_i w_i,\ σ_r^2 I\Big),
@@ -44,8 +44,8 @@ class ResidualAutoencoder(nn.Module):
     """
 
     def __init__(self, model: nn.Module, dead: DeadLatents, *, residual_noise: float) -> None:
-        super().__init__()
-        self.model, self.dead = model, dead
+        super().__init__(model)
+        self.dead = dead
         self.residual_noise = check_positive("residual_noise", residual_noise)
 
     def forward(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
@@ -59,27 +59,3 @@ class ResidualAutoencoder(nn.Module):
             noise = SphericalNormal(explained, self.residual_noise)
             pyro.sample("residual", noise, obs=(x - mean).detach())
         return mean
-
-    def code(self, sites: dict[str, Tensor]) -> Tensor | SparseCode:
-        """The model's own."""
-        return self.model.code(sites)
-
-    @property
-    def decoder(self) -> nn.Module:
-        """The model's own."""
-        return self.model.decoder
-
-    @property
-    def prior(self) -> nn.Module:
-        """The model's own."""
-        return self.model.prior
-
-    @property
-    def noise(self) -> nn.Module:
-        """The model's own."""
-        return self.model.noise
-
-    @property
-    def width(self) -> int:
-        """The model's own."""
-        return self.model.width
