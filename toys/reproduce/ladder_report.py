@@ -47,7 +47,9 @@ other rows. R² is of least squares, fitted and scored on different rows, withou
 on fewer than {rare} rows. Intervals are 95 % t-intervals over {seeds} seeds.
 
 What this does not show: activations of networks, more than two levels, other sizes or sparsities;
-no λ, γ, η or learning rate was tuned for any arm."""
+no λ, γ, η or learning rate was tuned for any arm; how β begins and moves, and the variational arm's
+target, were, as said. There is no row for untrained models. The graph is made of where atoms begin,
+random rows of data, and is not made again: that it adds nothing says little of better graphs."""
 
 
 def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:

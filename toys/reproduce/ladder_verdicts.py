@@ -1,4 +1,4 @@
-"""What decides in ``ladder``: questions asked before the numbers, and contrasts paired by seed."""
+"""What decides in ``ladder``: questions, but for one asked before the numbers, and contrasts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,13 +30,15 @@ RULES = f"""\
 - {GRAPH} Fine F1 of the fine level, the graph against its shuffled twin; against none is reported.
 - {STRONGER} Coarse F1 of the coarse level and fine F1 of the fine level, stopped ladders, λ halved
   at the coarse level against equal λ.
-- {SLOW} Fine F1 of the fine level and coarse F1 of the coarse one, a β that starts lower and grows
+- {SLOW} Asked after a first run of all arms, which began and moved β faster.
+  Fine F1 of the fine level and coarse F1 of the coarse one, a β that starts lower and grows
   half as fast against the faster one.
 - {READING} Coarse F1 of stopped ladders, lateral against additive.
 - {COMBINED} Coarse F1 of the coarse level, fine F1 and explained variance against the flat
   crosscoder, any latent.
 - A question's answer is *better* or *worse* where the interval of the differences paired by seed
-  leaves out zero, at 95 % for all contrasts of the question together; otherwise *undecided*. Arms
+  leaves out zero, at 95 % for all contrasts of the question together; otherwise *undecided*: with
+  three seeds and many contrasts to a question only large effects are decided. Arms
   whose mean L0 differs by more than {100 * MATCHED:g} % are *not comparable*.
 - A read-out shows structure where it lies outside its null's 95 % range in every seed, on the side
   that means it: block score and nestedness above, recruited fine latents below."""

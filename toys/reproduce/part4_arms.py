@@ -23,7 +23,7 @@ from vsae.presets import point_crosscoder, topk_crosscoder, variational_crosscod
 RIDGE = 0.1
 """γ of every graph prior; λ is 1 - γ, so that precisions have a diagonal of 1, as without edges."""
 LOC = -1.0
-"""Prior mean of the variational arms, below the threshold of their rectifier."""
+"""Prior mean of the variational arms, below the threshold of their rectifier, and of two more."""
 NOISE = 0.5
 """σ of the variational arms, in normalised units."""
 
@@ -149,7 +149,9 @@ ARMS = {
     "none": Arm("none", _flat, start=0.0),
     "l1": Arm("ℓ1", _laplace),
     "isotropic": Arm("isotropic", _plain),
+    "isotropic-low": Arm("isotropic, low mean", _below),
     "graph": Arm("graph", _plain, graph=from_sentences),
+    "graph-low": Arm("graph, low mean", _below, graph=from_sentences),
     "shuffled": Arm("graph, shuffled", _plain, graph=from_sentences, shuffled=True),
     "mixed": Arm("graph + ℓ1", mixed, graph=from_sentences),
     "mixed-shuffled": Arm("graph + ℓ1, shuffled", mixed, graph=from_sentences, shuffled=True),

@@ -25,7 +25,9 @@ def layered_figures(settings: Settings, rows: Rows, folder: Path) -> list[Path]:
         axis.set_title(case, fontsize=10)
     axes[0].set_yticks(range(len(ARMS)), [LABELS[arm] for arm in ARMS], fontsize=8)
     axes[0].invert_yaxis()
-    figure.suptitle("Features over layers: MCC with the truth, at one L0", fontsize=11)
+    figure.suptitle(
+        "Features over layers: MCC with the truth (arms without ℓ1 missed the L0)", fontsize=11
+    )
     return [save(figure, folder / "layered_mcc.png")]
 
 

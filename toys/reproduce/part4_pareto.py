@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from toys.reproduce.jobs import Job
-from toys.reproduce.part4_compare import MARGIN, NEAR, chosen
+from toys.reproduce.part4_compare import MARGIN, NEAR, chosen, missed
 from toys.reproduce.part4_part import Part, Rows
 from toys.reproduce.part4_settings import Settings
 from toys.reproduce.part4_tokens_figures import save
@@ -20,7 +20,8 @@ ENDS = ("l1", "graph", "isotropic")
 HOW = """\
 Tokens as above, graph + ℓ1: -log p = ½ ω zᵀΛz + ‖z‖₁ with ω of {ratios}, ℓ1 alone (ω = 0) and the
 graph alone; and the isotropic prior alone, whose strength β the controller moves to every L0 of
-{frontier}: its whole frontier. First seed. *Rule*: the isotropic prior's failure is one of strength
+{frontier}. First seed. As β falls to 0 every arm is the one without a penalty: this is about sparse
+codes. *Rule*: the isotropic prior's failure is one of strength
 if at any target of L0 its R² comes within {margin:g} of ℓ1's; it is the prior's if at none. A
 mixture is better than ℓ1 where its R² is by more than {margin:g} higher. Two models are compared
 where the L0 they reached differ by at most {near:.0f} %, or where the one of more active latents is
@@ -94,7 +95,8 @@ def pareto_findings(settings: Settings, rows: Rows) -> list[str]:
                 apart.append(row["target"])
             else:
                 gaps.append((row["target"], row["r2"] - other["r2"]))
-        said.append(_said(label, gaps, apart))
+        late = [f"{number(m['l0'])} for {m['target']}" for m in mine if missed([m], m["target"])]
+        said.append(_said(label, gaps, apart) + (f" L0 was {', '.join(late)}." if late else ""))
     return said
 
 
@@ -106,7 +108,8 @@ def _said(label: str, gaps: list[tuple[int, float]], apart: list[int]) -> str:
     if label == "isotropic alone":
         strength = any(gap >= -MARGIN for _, gap in gaps)
         verdict = "its strength" if strength else "the prior, at every strength"
-        return f"Why does the isotropic prior fail? **{verdict}** (R² minus ℓ1's: {listed}).{tail}"
+        says = f"Why does the isotropic prior fail? **{verdict}** that gives these L0"
+        return f"{says} (R² minus ℓ1's: {listed}).{tail}"
     better = sum(gap > MARGIN for _, gap in gaps)
     worse = sum(gap < -MARGIN for _, gap in gaps)
     verdict = f"better at {better}, worse at {worse} of {len(gaps)} values of L0"

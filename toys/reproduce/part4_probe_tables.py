@@ -108,7 +108,10 @@ def probe_findings(settings: Settings, rows: Rows) -> list[str]:
     for row in chosen(rows):
         for kind, question in (
             (SWAPPED, "Is it the latent's direction that matters"),
-            (OTHER, "Do latents of tokens do more than others of equal frequency"),
+            (
+                OTHER,
+                "Do latents of tokens, of whatever size, do more than others of equal frequency",
+            ),
         ):
             found = [log_ratios(row, kind, at) for at in range(layers(row))]
             if any(found):
@@ -133,12 +136,17 @@ def _verdicts(found: Sequence[Interval | None]) -> str:
 
 
 def _carried_said(row: Mapping) -> Iterator[str]:
-    own = lines(row, ASKED)
-    steps = [over(own, lambda m, at=at: m["cosine"][at][at + 1]) for at in range(layers(row) - 1)]
-    if own and all(steps):
-        listed = ", ".join(number(step.mean) for step in steps if step)
+    listed = {}
+    for kind in (ASKED, OTHER):
+        own = lines(row, kind)
+        steps = [
+            over(own, lambda m, at=at: m["cosine"][at][at + 1]) for at in range(layers(row) - 1)
+        ]
+        listed[kind] = ", ".join(number(step.mean) for step in steps if step)
+    if listed[ASKED]:
         yield (
             f"Without a latent of a token in one layer, the next layer's stream changes along the "
-            f"latent's own atom there with a cosine of {listed}, from layers 1 to "
-            f"{len(steps)} ({LABELS[row['arm']]})."
+            f"latent's own atom there with a cosine of {listed[ASKED]}, from layers 1 to "
+            f"{layers(row) - 1} ({LABELS[row['arm']]}); without another of equal frequency "
+            f"{listed[OTHER] or '–'}. A residual stream carries any direction on."
         )

@@ -15,7 +15,7 @@ from toys.reproduce.jobs import Found, Job
 from toys.reproduce.part4_neighbours import Neighbourhoods
 from toys.reproduce.part4_scores import at_targets, fidelity, sparsity
 from toys.reproduce.part4_streams import Streams, streams
-from toys.reproduce.part4_tokens import RANKED, RENAMED
+from toys.reproduce.part4_tokens import RANKED, RENAMED, untrained
 from toys.reproduce.part4_training import MakeBatches, Training, encoded, trained
 from vsae.batches import Batches, stream
 from vsae.edge_batches import EdgeBatches
@@ -96,6 +96,34 @@ class Scaled:
 
     def __call__(self, step: int) -> float:
         return self.factor * float(self.schedule(step))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceControlJob(Job):
+    """What neighbourhoods are worth without any crosscoder, of rows that are sentences.
+
+    Args:
+        stories: Stories read.
+        latents: Numbers of a random projection.
+        target: Numbers that principal components and a cut projection have.
+        permutations: Of the null.
+    """
+
+    stories: int
+    latents: int
+    target: int
+    permutations: int
+
+    def compute(self) -> Found:
+        found = streams(self.stories)
+        rows, near = found.means, Neighbourhoods.of(found.points, stream(0, RANKED))
+        points = untrained(rows, self.latents, (self.target,))
+        scored = {
+            name: near.score(values, stream(0, RANKED), permutations=self.permutations)
+            for name, values in points.items()
+        }
+        row = {"arm": "controls", "label": "controls", "seconds": 0.0, "failed": None}
+        return Found(row | {"controls": scored, "queries": len(found.held)})
 
 
 @dataclass(frozen=True, kw_only=True)

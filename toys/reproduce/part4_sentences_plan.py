@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 from toys.reproduce.jobs import Job
 from toys.reproduce.part4_part import Part
-from toys.reproduce.part4_sentences import ROW_ARMS, SentenceJob
+from toys.reproduce.part4_sentences import ROW_ARMS, SentenceControlJob, SentenceJob
 from toys.reproduce.part4_sentences_tables import (
     sentence_figures,
     sentence_findings,
     sentence_tables,
 )
 from toys.reproduce.part4_settings import Settings
-from toys.reproduce.part4_tokens_plan import control_job
 
 HOW = """\
 Rows are sentences, the mean of their tokens' streams, as document B has them; its graph joins
@@ -27,7 +26,12 @@ the 16 nearest held-out sentences. The rule is the one above."""
 
 def sentence_jobs(chosen: Settings) -> Iterator[Job]:
     """Every arm, every seed; what neighbourhoods are worth without a crosscoder."""
-    yield control_job(chosen)
+    yield SentenceControlJob(
+        stories=chosen.stories,
+        latents=chosen.sentence_training.latents,
+        target=chosen.sentence_target,
+        permutations=chosen.permutations,
+    )
     for seed in chosen.seeds:
         for arm in ROW_ARMS:
             yield SentenceJob(

@@ -49,7 +49,7 @@ class Settings:
 
     def to_dict(self) -> dict:
         """For ``run.json``."""
-        return asdict(self)
+        return asdict(self) | {"steps": self.training.steps, "data": list(PARTS)}
 
 
 def settings(*, smoke: bool, seeds: int | None) -> Settings:

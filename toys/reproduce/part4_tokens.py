@@ -1,5 +1,6 @@
 """A crosscoder over tokens under one of the arms, trained to an L0 and measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from toys.reproduce.part4_scores import (
     sparsity,
     worth,
 )
-from toys.reproduce.part4_streams import Streams, streams
+from toys.reproduce.part4_streams import Rows, Streams, streams
 from toys.reproduce.part4_training import Training, encoded, trained
 from vsae.batches import stream
 from vsae.layered_autoencoder import LayeredAutoencoder
@@ -129,6 +130,18 @@ def ranking(found: Streams, codes: Tensor, seed: int, permutations: int) -> dict
     return near.score(found.held.mean(codes), generator, permutations=permutations)
 
 
+def untrained(rows: Rows, latents: int, targets: Sequence[int]) -> dict[str, Tensor]:
+    """Held-out rows as they are, projected at random, along principal components."""
+    train, test = (rows.units(x.flatten(1)) for x in (rows.train, rows.test))
+    generator = stream(0, PROJECTED)
+    projected = test @ torch.randn(test.shape[1], latents, generator=generator)
+    points = {"raw activations": test, "random projection": projected}
+    for target in targets:
+        points[f"PCA, {target}"] = principal_components(train, test, target)
+        points[f"random projection, {target} greatest"] = cut(projected.relu(), target)
+    return points
+
+
 @dataclass(frozen=True, kw_only=True)
 class ControlJob(Job):
     """What neighbourhoods are worth without any crosscoder.
@@ -147,14 +160,7 @@ class ControlJob(Job):
 
     def compute(self) -> Found:
         found = streams(self.stories)
-        rows = found.tokens
-        train, test = (rows.units(x.flatten(1)) for x in (rows.train, rows.test))
-        generator = stream(0, PROJECTED)
-        projected = test @ torch.randn(test.shape[1], self.latents, generator=generator)
-        points = {"raw activations": test, "random projection": projected}
-        for target in self.targets:
-            points[f"PCA, {target}"] = principal_components(train, test, target)
-            points[f"random projection, {target} greatest"] = cut(projected.relu(), target)
+        points = untrained(found.tokens, self.latents, self.targets)
         scored = {
             name: ranking(found, values, 0, self.permutations) for name, values in points.items()
         }

@@ -31,6 +31,12 @@ CLAIMS = (
     Claim(says="Is {one} better than its shuffled self", one="graph", other="shuffled"),
     Claim(says="Is {one} better than {other}", one="graph", other="isotropic"),
     Claim(says="Is {one} better than its shuffled self", one="v-graph", other="v-shuffled"),
+    Claim(
+        says="Does it not matter which latents are tied ({one} against {other})",
+        one="v-graph",
+        other="v-shuffled",
+        no_effect=True,
+    ),
     Claim(says="Is {one} better than {other}", one="v-graph", other="v-isotropic"),
     Claim(
         says="Does the structured KL match the deterministic graph ({one} against {other})",
@@ -38,6 +44,19 @@ CLAIMS = (
         other="graph",
         substitutes=True,
     ),
+    Claim(
+        says="Is it the mean, not the KL: is {one} better than {other}",
+        one="v-isotropic",
+        other="isotropic-low",
+    ),
+    Claim(
+        says="Is it the mean, not the KL: is {one} better than {other}",
+        one="v-graph",
+        other="graph-low",
+    ),
+    Claim(says="Is {one} better than {other}", one="isotropic-low", other="isotropic"),
+    Claim(says="Is {one} better than {other}", one="graph-low", other="isotropic-low"),
+    Claim(says="Is {one} better than {other}", one="topk", other="l1"),
     Claim(
         says="Does the structured KL substitute for ℓ1 ({one} against {other})",
         one="v-graph",

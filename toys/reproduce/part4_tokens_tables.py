@@ -46,9 +46,16 @@ def token_tables(settings: Settings, rows: Rows) -> Mapping[str, Table]:
             list(layers(settings, rows)),
         ),
         "tokens_network": Table(
-            "Share of the network's loss recovered, first seed", list(network(settings, rows))
+            "Share of the network's loss recovered, each layer replaced alone, first seed",
+            list(network(settings, rows)),
         ),
-        "tokens_graphs": Table("Other graphs, first seed", list(others(settings, rows))),
+        "tokens_graphs": Table(
+            "Other graphs, first seed, without shuffled twins", list(others(settings, rows))
+        ),
+        "tokens_bootstrap": Table(
+            "NDCG of the first seed, its 95 % bootstrap interval over sentences, its null's",
+            list(bootstrap(settings, rows)),
+        ),
     }
 
 
@@ -126,6 +133,26 @@ def _at(row: Mapping, path: Sequence[str]) -> Mapping:
     return row
 
 
+def bootstrap(settings: Settings, rows: Rows) -> Iterator[dict[str, Cell]]:
+    """At the shortest length: what one model's sentences say, beside chance."""
+    for target, _, found in groups(settings, rows, list(ARMS)):
+        first = [row for row in found if row["seed"] == settings.seeds[0] and row.get("neighbours")]
+        if not first:
+            continue
+        k, scored = next(iter(first[0]["neighbours"].items()))
+        own = scored["ndcg"]
+        yield {
+            "target L0": target,
+            "arm": first[0]["label"],
+            f"NDCG@{k}": own["value"],
+            "from": own["interval"][0],
+            "to": own["interval"][1],
+            "chance": own["chance"],
+            "null, from": own["null_interval"][0],
+            "null, to": own["null_interval"][1],
+        }
+
+
 def controls(rows: Rows) -> Iterator[dict[str, Cell]]:
     """Raw activations, principal components and random projections, pooled alike."""
     for row in chosen(rows, arm="controls"):
@@ -154,7 +181,7 @@ def network(settings: Settings, rows: Rows) -> Iterator[dict[str, Cell]]:
         if known:
             each = known[0]["ce_layers"]
             line = named(target, known) | {f"layer {i + 1}": v for i, v in enumerate(each)}
-            yield line | {"all": known[0]["ce_recovered"]}
+            yield line | {"all (the last overwrites the others)": known[0]["ce_recovered"]}
 
 
 def others(settings: Settings, rows: Rows) -> Iterator[dict[str, Cell]]:
