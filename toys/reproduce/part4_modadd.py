@@ -21,7 +21,10 @@ same of other latents. An atom is in a layer if its norm there is over 0.3 of it
 plane if over {inside:g} of its squared norm in the layer is; *one plane in all layers* is of
 latents in several layers, beside what dealing each layer's planes among the latents gives. *Rule*:
 differences paired by seed; better if the 95 % t-interval is wholly above 0, worse if wholly below;
-planarity, the mean share of an atom in its best plane, is the score that decides."""
+planarity, the mean share of an atom in its best plane, is the score that decides, and contrasts are
+not corrected for how many there are. Planes of two functions, and some of one, nearly coincide in a
+layer (table): which of them a latent is in, and whether it is one in all layers, is then not well
+defined. Planarity takes the best and suffers least."""
 
 
 def modadd_how(settings: Settings) -> str:

@@ -1,9 +1,13 @@
 """The tables of networks that add, and what they say."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+
+import torch
 
 from toys.reproduce.part4_compare import called, mean, missed, paired
 from toys.reproduce.part4_modadd_arms import ARMS, FOUND, RANDOM, TRUE
+from toys.reproduce.part4_modadd_data import streams
 from toys.reproduce.part4_modadd_jobs import CHANCE
 from toys.reproduce.part4_part import Rows
 from toys.reproduce.part4_settings import Settings
@@ -51,6 +55,9 @@ def modadd_tables(settings: Settings, rows: Rows) -> dict[str, Table]:
         "modadd_planes": Table(
             "True planes and their share of the variance of each layer", list(_planes(rows))
         ),
+        "modadd_overlap": Table(
+            "Greatest cosine between two planes of a layer", list(_overlaps(settings))
+        ),
     }
 
 
@@ -94,6 +101,22 @@ def _planes(rows: Rows) -> Iterator[dict[str, Cell]]:
             line: dict[str, Cell] = {"network": row["network"], "function of": plane["of"]}
             line["frequency"] = plane["frequency"]
             yield line | {f"layer {at + 1}": s for at, s in enumerate(plane["shares"])}
+
+
+def _overlaps(settings: Settings) -> Iterator[dict[str, Cell]]:
+    """Of one function of the numbers, and of two: where it is large, "its plane" is not one."""
+    for network in settings.modadd.networks:
+        planes = streams(network, settings.modadd.rows).planes
+        for layer in range(planes.bases.shape[1]):
+            line: dict[str, Cell] = {"network": network, "layer": layer + 1}
+            found: dict[str, float] = {"of one function": 0.0, "of two functions": 0.0}
+            for (one, mine), (other, theirs) in combinations(
+                zip(planes.kinds, planes.bases[:, layer], strict=True), 2
+            ):
+                column = "of one function" if one == other else "of two functions"
+                cosine = float(torch.linalg.matrix_norm(mine @ theirs.mT, ord=2))
+                found[column] = max(found[column], cosine)
+            yield line | found
 
 
 def modadd_findings(settings: Settings, rows: Rows) -> list[str]:
