@@ -221,7 +221,7 @@ ARMS: dict[str, Arm] = {
     **STRUCTURED,
     **EQUAL,
     **FAST,
-    VARIATIONAL: Arm("variational", variational, stacked=False, start=1e-3, factor=1.5),
+    VARIATIONAL: Arm("variational", variational, stacked=False, start=1e-3, factor=1.25),
     FLAT: Arm("flat ℓ1", flat, levels=False),
     TOPK: Arm("flat TopK", topk, levels=False, controlled=False, stacked=False),
     "crosscoder-ladder": Arm("crosscoder of a ladder", crosscoder_ladder),

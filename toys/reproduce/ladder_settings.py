@@ -44,7 +44,7 @@ class Sizes:
 class Settings:
     """A run: which seeds, which worlds, and of what size."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     worlds: tuple[str, ...] = WORLDS
     sizes: Sizes = Sizes()
 
@@ -57,6 +57,6 @@ class Settings:
 def settings(*, smoke: bool, seeds: int | None) -> Settings:
     """The reported run, or a tiny one that only shows that everything works."""
     if not smoke:
-        return Settings(seeds=tuple(range(seeds or 3)))
+        return Settings(seeds=tuple(range(seeds or 5)))
     small = Sizes(steps=8, batch=64, rows=300, held=300, draws=20)
     return Settings(seeds=tuple(range(seeds or 1)), sizes=small)

@@ -38,7 +38,7 @@ RULES = f"""\
   crosscoder, any latent.
 - A question's answer is *better* or *worse* where the interval of the differences paired by seed
   leaves out zero, at 95 % for all contrasts of the question together; otherwise *undecided*: with
-  three seeds and many contrasts to a question only large effects are decided. Arms
+  few seeds and many contrasts to a question only large effects are decided. Arms
   whose mean L0 differs by more than {100 * MATCHED:g} % are *not comparable*.
 - A read-out shows structure where it lies outside its null's 95 % range in every seed, on the side
   that means it: block score and nestedness above, recruited fine latents below."""
