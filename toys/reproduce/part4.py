@@ -1,7 +1,7 @@
 """``vsae reproduce part4``: what structured priors buy in a crosscoder.
 
 ``tokens``: all layers of a small language model, a row per token; none, ℓ1, isotropic, a graph over
-latents and the same graph shuffled, deterministic and variational, at one L0 and equal compute.
+latents and the same graph shuffled, deterministic and variational, at one L0 and as many updates.
 ``sentences``: what document B did: a graph over *rows*, with random batches and with batches of
 edges. ``pareto``: the graph with more and less ℓ1. ``layered``: toys of several layers whose
 features are known. ``modadd``: networks that add, whose Fourier planes are true blocks.
