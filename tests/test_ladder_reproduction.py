@@ -250,7 +250,7 @@ def test_every_question_has_a_rule_and_tables_every_arm():
 
 
 def test_the_reported_run_has_seeds_enough():
-    assert settings(smoke=False, seeds=None).seeds == (0, 1, 2)
+    assert settings(smoke=False, seeds=None).seeds == (0, 1, 2, 3, 4)
     assert settings(smoke=True, seeds=2).seeds == (0, 1)
 
 
