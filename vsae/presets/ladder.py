@@ -42,7 +42,7 @@ def ladder_autoencoder(
 
     .. math:: \lVert x - \hat x\rVert^2 + \sum_\ell γ_\ell \lVert z_{\ell-1} - W^{(\ell)\top}
         z_\ell - b^{(\ell)}\rVert^2 + \sum_\ell λ_\ell \lVert z_\ell\rVert_1 +
-        \sum_\ell η_\ell\, z_\ell^\top L_\ell z_\ell
+        \sum_\ell \Big(η_\ell\, z_\ell^\top L_\ell z_\ell + \frac{ρ_\ell}2 \lVert z_\ell\rVert^2\Big)
 
     In training mode the ELBO per row is that loss plus constants (:math:`σ^2 = ½`); one level is
     :func:`vsae.l1_autoencoder`.
@@ -58,7 +58,8 @@ def ladder_autoencoder(
             ``None`` for levels that are not tied.
         gamma: γ: one for every level but the finest, whose is 0, or one per level; 0 for no term.
         structures: A further belief for each level, or ``None``, multiplied with the Laplace
-            prior: a :class:`priors.GraphLaplacianPrior` of strength :math:`2η_\ell`.
+            prior: a :class:`priors.GraphLaplacianPrior` of strength :math:`2η_\ell` and ridge
+            :math:`ρ_\ell`, best a small one.
         normalizer: Units the model works in.
 
     Raises:
