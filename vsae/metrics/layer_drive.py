@@ -28,8 +28,8 @@ def layer_contributions(
     latent that reads nothing.
 
     Args:
-        x: What the encoder sees, in *its* units (``pair.normalizer(pair.rows(x))``): ``(N, n, d)`` or
-            ``(N, Σ d_l)``.
+        x: What the encoder sees, in *its* units (``pair.normalizer(pair.rows(x))``):
+            ``(N, n, d)`` or ``(N, Σ d_l)``.
         encoder: Its matrix, a column per latent (``pair.W_enc``).
         layers: Widths.
 

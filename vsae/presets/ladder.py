@@ -42,7 +42,8 @@ def ladder_autoencoder(
 
     .. math:: \lVert x - \hat x\rVert^2 + \sum_\ell γ_\ell \lVert z_{\ell-1} - W^{(\ell)\top}
         z_\ell - b^{(\ell)}\rVert^2 + \sum_\ell λ_\ell \lVert z_\ell\rVert_1 +
-        \sum_\ell \Big(η_\ell\, z_\ell^\top L_\ell z_\ell + \frac{ρ_\ell}2 \lVert z_\ell\rVert^2\Big)
+        \sum_\ell \Big(η_\ell\, z_\ell^\top L_\ell z_\ell +
+        \frac{ρ_\ell}2 \lVert z_\ell\rVert^2\Big)
 
     In training mode the ELBO per row is that loss plus constants (:math:`σ^2 = ½`); one level is
     :func:`vsae.l1_autoencoder`.
