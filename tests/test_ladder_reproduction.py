@@ -106,6 +106,23 @@ def test_recovery_is_one_for_the_truth_and_low_for_chance():
     assert ladder_scores.recovery(noise, truth) < 0.35
 
 
+def test_by_chance_perfect_codes_are_no_better_than_their_rates():
+    found = world("clusters", 0, 200, 8_000)
+    held = found.held
+    codes = held.fine.double()
+    halves = [
+        type(held)(held.x[part], held.fine[part], held.coarse[part], None)
+        for part in (slice(4_000), slice(4_000, None))
+    ]
+    got = ladder_scores.by_chance(
+        [codes[:4_000], codes[4_000:]], found.offsets, found, halves, generator()
+    )
+    rate = float(codes.mean())  # F1 of a detector that fires at random as often as the feature does
+    assert ladder_scores.recovery([codes[:4_000], codes[4_000:]], [h.fine for h in halves]) == 1.0
+    assert got["fine_f1_chance"] == pytest.approx(rate, abs=0.02)
+    assert got["fine_mcc_chance"] < 0.6
+
+
 def test_directions_take_the_nearer_reading():
     offsets, concepts = torch.eye(3, 6), torch.eye(3, 6) + torch.eye(6)[3:]
     assert ladder_scores.directions(concepts.flip(0), offsets, concepts) == pytest.approx(1.0)

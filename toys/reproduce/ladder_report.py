@@ -40,7 +40,8 @@ graph with its latents renamed. Null models have {draws} draws.
 
 *F1* of a feature is that of one latent as its detector, matched one to one; *MCC* is the mean |cos|
 of a like matching, of fine features with what they add to their cluster or with both together,
-whichever is nearer. Clusters of fine latents, for *nestedness*, are those of average linkage on
+whichever is nearer. *By chance*: of codes whose rows are permuted, and of as many directions at
+random. Clusters of fine latents, for *nestedness*, are those of average linkage on
 their correlations, twice as many as there are clusters; a coarse cluster is the latents that one
 coarse latent lifts most. *Block score* takes the true cluster that lifts a latent most, found on
 other rows. R² is of least squares, fitted and scored on different rows, without latents that fire
@@ -48,7 +49,7 @@ on fewer than {rare} rows. Intervals are 95 % t-intervals over {seeds} seeds.
 
 What this does not show: activations of networks, more than two levels, other sizes or sparsities;
 no λ, γ, η or learning rate was tuned for any arm; how β begins and moves, and the variational arm's
-target, were, as said. There is no row for untrained models. The graph is made of where atoms begin,
+target, were, as said. The graph is made of where atoms begin,
 random rows of data, and is not made again: that it adds nothing says little of better graphs."""
 
 

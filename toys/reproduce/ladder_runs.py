@@ -14,7 +14,7 @@ from priors.replicas import stack, unstack
 from toys.reproduce.jobs import Found, Job, fetch_all
 from toys.reproduce.ladder_arms import ARMS, OF_WORLD, Start
 from toys.reproduce.ladder_data import Truth, World, world
-from toys.reproduce.ladder_scores import levels, lifted, recovered, tuning
+from toys.reproduce.ladder_scores import by_chance, levels, lifted, recovered, tuning
 from toys.reproduce.ladder_settings import Settings, Sizes
 from vsae import metrics
 from vsae.autoencoder import Autoencoder
@@ -24,8 +24,8 @@ from vsae.schedules import LinearDecay
 from vsae.target_l0 import TargetL0
 from vsae.training import fit
 
-WEIGHTS, BESIDE, NULLS = 2_000_000, 2_100_000, 3_000_000  # random streams
-REVISION = 4  # to be raised when what a job computes changes
+WEIGHTS, BESIDE, NULLS, CHANCE = 2_000_000, 2_100_000, 3_000_000, 4_000_000  # random streams
+REVISION = 5  # to be raised when what a job computes changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +151,7 @@ def measure(
         "ev": float(metrics.explained_variance(held[1].x, restored)),
     }
     row |= recovered(codes, atoms, found, held, fine)
+    row |= by_chance(codes, atoms, found, held, stream(seed, CHANCE))
     generator = stream(seed, NULLS)
     row |= levels(codes, atoms, held, fine, generator, sizes.draws)
     if arm.levels:

@@ -52,6 +52,24 @@ def recovered(
     return found
 
 
+def by_chance(
+    codes: Sequence[Tensor],
+    atoms: Tensor,
+    world: World,
+    held: Sequence[Truth],
+    generator: Generator,
+) -> dict[str, float]:
+    """What any latent would reach: with its rows permuted, and with a direction at random."""
+    dealt = [c[torch.randperm(len(c), generator=generator)] for c in codes]
+    atoms = torch.randn(atoms.shape, generator=generator, dtype=atoms.dtype)
+    return {
+        "fine_f1_chance": recovery(dealt, [t.fine for t in held]),
+        "coarse_f1_chance": recovery(dealt, [t.coarse for t in held]),
+        "fine_mcc_chance": directions(atoms, world.offsets, world.concepts),
+        "coarse_mcc_chance": directions(atoms, world.clusters),
+    }
+
+
 def lifted(codes: Tensor, above: Tensor) -> Tensor:
     """For each latent that fires, which of the columns of ``above`` raises it most; -1 else."""
     on, given = (codes != 0).double(), (above != 0).double()

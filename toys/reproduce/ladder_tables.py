@@ -20,6 +20,10 @@ RECOVERY = {
     "coarse_mcc": "coarse MCC, coarse level",
     "coarse_mcc_any": "coarse MCC, any latent",
     "fine_mcc_any": "fine MCC, any latent",
+    "coarse_f1_chance": "coarse F1, by chance",
+    "fine_f1_chance": "fine F1, by chance",
+    "coarse_mcc_chance": "coarse MCC, by chance",
+    "fine_mcc_chance": "fine MCC, by chance",
 }
 NULLED = {
     "fine_blocks": "block score of the fine level",
