@@ -78,7 +78,10 @@ class LayeredDecoder(LinearDecoder):
         gradient.addcmul_(along[..., None], normal, value=-1)
 
     def has_left(self) -> bool:
-        size = self.norm.size(self.layer_norms().detach())
+        norms = self.layer_norms().detach()
+        if self.writes is not None and bool(((norms != 0) & ~self.writes).any()):
+            return True
+        size = self.norm.size(norms)
         return bool(((size - 1).abs() > 16 * torch.finfo(size.dtype).eps).any())
 
     @torch.no_grad()
