@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from vsae.decoders import LinearDecoder, Projected
 from vsae.encoders import DictionaryEncoder
-from vsae.layers import check_blocks, check_chosen, check_layers, columns, per_column
+from vsae.layers import (
+    check_blocks,
+    check_chosen,
+    check_decoder,
+    check_layers,
+    columns,
+    per_column,
+)
 
 
 class LayeredEncoder(DictionaryEncoder, Projected):
@@ -29,8 +36,8 @@ class LayeredEncoder(DictionaryEncoder, Projected):
             weights are 0 and stay so.
 
     Raises:
-        ConfigError: ``layers.widths``, ``layers.chosen``, ``layers.blocks``; when run, ``select.k``
-            unless ``0 < k <= K``.
+        ConfigError: ``layers.widths``, ``layers.chosen``, ``layers.blocks``, ``layers.decoder`` if
+            the decoder does not write the targets; when run, ``select.k`` unless ``0 < k <= K``.
 
     Example:
         >>> from vsae import LayeredDecoder
@@ -54,6 +61,7 @@ class LayeredEncoder(DictionaryEncoder, Projected):
         nn.Module.__init__(self)
         self.decoder, self.layers = decoder, check_layers(layers)
         self.targets = check_chosen("targets", targets, self.layers)
+        check_decoder(decoder, self.targets, self.layers)
         self.d_model, self.outputs = sum(self.layers), decoder.latents
         self.register_buffer("reads", check_blocks("reads", reads, self.outputs, self.layers))
         self.W_enc = nn.Parameter(self._start())
