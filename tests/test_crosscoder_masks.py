@@ -5,23 +5,29 @@ import copy
 import pyro
 import pytest
 import torch
+from program_checks import assert_saved_is_loaded
 from pyro.infer import SVI, Trace_ELBO
 
-from priors import LaplacePrior
+from priors import IsotropicPrior, LaplacePrior
 from priors.replicas import stack
 from vsae import (
     AmortizedGuide,
     Crosscoder,
+    GaussianPosterior,
+    JoinedEncoder,
     LayeredAutoencoder,
     LayeredDecoder,
     LayeredEncoder,
     LinearDecoder,
+    LinearEncoder,
     ReLUPosterior,
     SparseAutoencoder,
     SupportAutoencoder,
     TopKPosterior,
     causal_blocks,
+    fit,
 )
+from vsae.errors import ConfigError
 
 LAYERS, K = (4, 3, 4, 2), 9
 COUNT = len(LAYERS)
@@ -110,3 +116,39 @@ def test_where_all_that_is_read_has_an_atom_one_latent_is_restored_at_once():
     torch.testing.assert_close(
         encoder.W_enc[:, 2:] / encoder.W_enc.square().sum(-1, keepdim=True), of_one.W_dec
     )
+
+
+def causal_gaussian():
+    """The variational pair: means and scales from an encoder each, under the same mask."""
+    reads, writes = causal_blocks(K, COUNT)
+    decoder = LayeredDecoder(K, LAYERS[1:], writes=writes[:, 1:])
+    both = [LayeredEncoder(decoder, LAYERS, targets=TARGETS, reads=reads) for _ in range(2)]
+    flat = SparseAutoencoder(decoder, IsotropicPrior(K), noise=0.5)
+    guide = AmortizedGuide(GaussianPosterior(JoinedEncoder(both)))
+    return LayeredAutoencoder(Crosscoder(flat, LAYERS, targets=TARGETS), guide)
+
+
+def test_learned_scales_of_a_causal_crosscoder_never_look_ahead(tmp_path):
+    pair, x = causal_gaussian(), torch.randn(60, sum(LAYERS))
+    start = pair.elbo(x)
+    fit(pair, x, steps=40, batch_size=30, lr=0.02).run(progress=False)
+    assert pair.elbo(x) > start
+    reads, _ = causal_blocks(K, COUNT)
+    seen = x[:5].clone().requires_grad_()
+    q = pair.posterior(seen)["z"]
+    for numbers in (q.mean, q.stddev):
+        for latent in range(K):
+            (slope,) = torch.autograd.grad(numbers[:, latent].sum(), seen, retain_graph=True)
+            assert torch.equal((blocks(slope, LAYERS) > 0).all(0), reads[latent])
+            assert torch.equal((blocks(slope, LAYERS) > 0).any(0), reads[latent])
+    assert_saved_is_loaded(pair, x, tmp_path / "sae")
+
+
+def test_joined_encoders_are_one_after_another():
+    x, parts = torch.randn(7, 3), [LinearEncoder(3, 4), LinearEncoder(3, 2)]
+    both = stack([JoinedEncoder(parts), JoinedEncoder([*parts[:1], LinearEncoder(3, 2)])])
+    torch.testing.assert_close(both(x)[0], torch.cat([part(x) for part in parts], -1))
+    for wrong in ([], [LinearEncoder(3, 4), LinearEncoder(2, 4)]):
+        with pytest.raises(ConfigError) as caught:
+            JoinedEncoder(wrong)
+        assert caught.value.code == "encoder.joined"
