@@ -80,8 +80,8 @@ def test_a_part_where_there_is_none_is_off_the_manifold(replicas):
     assert not encoder.has_left()
     before = copy.deepcopy(pair.state_dict())
     with torch.no_grad():
-        decoder.W_dec[..., K - 1, 0] = 1e-12  # writes to the last layer alone
-        encoder.W_enc[..., 0, -1] = 1e-12  # reads the first layer alone
+        decoder.W_dec[..., K - 1, 0] = 1e-17  # writes to the last layer alone
+        encoder.W_enc[..., 0, -1] = 1e-17  # reads the first layer alone
     assert decoder.has_left()
     assert encoder.has_left()
     pair.project()
