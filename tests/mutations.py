@@ -166,7 +166,14 @@ ITERATION = [
 ]  # fmt: skip
 CROSSCODER_TESTS = [
     f"tests/test_{name}.py"
-    for name in ("crosscoder", "crosscoder_golden", "decoupled", "released_crosscoder")
+    for name in (
+        "crosscoder",
+        "crosscoder_faults",
+        "crosscoder_golden",
+        "crosscoder_masks",
+        "decoupled",
+        "released_crosscoder",
+    )
 ]
 CROSSCODERS = [
     ("sum of norms: slope", "vsae/atom_norms.py", "return torch.ones_like(norms)", "return 0.5 + norms"),
@@ -176,6 +183,11 @@ CROSSCODERS = [
     ("mask: gradient of the decoder", "vsae/layered_decoder.py", "gradient.mul_(per_column(self.writes, self.layers))", "gradient.mul_(1)"),
     ("mask: gradient of the encoder", "vsae/layered_encoder.py", "self.W_enc.grad.mul_(per_column(self.reads, self.layers))", "self.W_enc.grad.mul_(1)"),
     ("encoder: scale of the start", "vsae/layered_encoder.py", "start / start.square().sum(-1, keepdim=True)", "start"),
+    ("mask: put back", "vsae/layered_encoder.py", "((self.W_enc != 0) & ~per_column(self.reads, self.layers)).any()", "False"),
+    ("mask: an atom where there is none", "vsae/layered_decoder.py", "bool(((norms != 0) & ~self.writes).any())", "False"),
+    ("encoder: blind beside its atom", "vsae/layered_encoder.py", "torch.where(atoms != 0, atoms, start[:, where])", "atoms"),
+    ("guide: of the model inside", "vsae/layered_autoencoder.py", "guide = guide.following(model)", "model = pair.model"),
+    ("skip: reads what it writes", "vsae/models/crosscoder.py", "if not fits or set(skip.inputs) & set(self.targets)", "if not fits"),
     ("causal: reads its own layer's successor", "vsae/causality.py", "number <= own[:, None], number > own[:, None]", "number <= own[:, None] + 1, number > own[:, None]"),
     ("skip: sign", "vsae/models/crosscoder.py", "self.model(explained - offset) + offset", "self.model(explained + offset) - offset"),
     ("skip: left out of what is restored", "vsae/layered_autoencoder.py", "mean = mean + self.model.skip", "mean = mean + 0 * self.model.skip"),

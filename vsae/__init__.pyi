@@ -61,6 +61,7 @@ from vsae.interventions import AblationEffects as AblationEffects
 from vsae.interventions import ablated as ablated
 from vsae.interventions import ablation as ablation
 from vsae.interventions import ablation_effects as ablation_effects
+from vsae.joined_encoder import JoinedEncoder as JoinedEncoder
 from vsae.ladder_encoder import LadderEncoder as LadderEncoder
 from vsae.language_models import hidden_states as hidden_states
 from vsae.lateral_decoder import LateralDecoder as LateralDecoder

@@ -7,6 +7,7 @@ import pyro
 import pyro.poutine as poutine
 import torch
 from jaxtyping import Float
+from pyro.poutine.guide import GuideMessenger
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -38,6 +39,10 @@ class Autoencoder(nn.Module):
         guide: ``x -> sites``, with a ``posterior``.
         normalizer: Units the pair works in; raw activations if ``None``. Stored with the weights.
 
+    Raises:
+        ConfigError: ``pair.guide`` for a guide that runs another model than this one.
+        ShapeError: ``data.width`` for a normaliser of another width.
+
     Example:
         >>> from vsae.examples import tiny
         >>> model, guide, x = tiny()
@@ -48,6 +53,12 @@ class Autoencoder(nn.Module):
 
     def __init__(self, model: nn.Module, guide: nn.Module, normalizer: nn.Module | None = None):
         super().__init__()
+        if isinstance(guide, GuideMessenger) and guide.model is not model:  # which it would score
+            raise ConfigError(
+                f"the guide follows another model: got one of a {type(guide.model).__name__}, "
+                f"expected the pair's own {type(model).__name__}. Build the guide of that.",
+                code="pair.guide",
+            )
         self.model, self.guide = model, guide
         self.normalizer = IdentityNormalizer() if normalizer is None else normalizer
         width = getattr(self.normalizer, "d_model", None)
@@ -111,8 +122,17 @@ class Autoencoder(nn.Module):
         """The ELBO per row, nats, of *raw* activations: one noise draw, log-Jacobian included.
 
         Shape ``()``, or ``(R,)`` for replicas.
+
+        Raises:
+            ShapeError: ``data.rank`` for a single row without its axis.
         """
         x = self.check(x)
+        if x.dim() < 2:
+            raise ShapeError(
+                f"an ELBO is of rows: got shape {tuple(x.shape)}, expected (rows, …). Of one row "
+                "it is that of x[None].",
+                code="data.rank",
+            )
         self.check_finite(x)
         x = self.normalizer(x)
         with self.evaluating():

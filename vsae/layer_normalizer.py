@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vsae.batches import check_finite
-from vsae.errors import ConfigError, ShapeError
+from vsae.errors import ConfigError, DTypeError, ShapeError
 from vsae.layers import check_layers, per_column, take
 
 
@@ -61,7 +61,10 @@ class LayerNormalizer(nn.Module):
 
     @classmethod
     def fit(cls, x: Float[Tensor, "rows d"], layers: Sequence[int]) -> "LayerNormalizer":
-        """Centre the rows ``(rows, Σd)`` and scale every layer to ``E‖x_l‖² = d_l``."""
+        """Centre the rows ``(rows, Σd)`` and scale every layer to ``E‖x_l‖² = d_l``.
+
+        Of activations in 16 bits the units are float32, as a model's parameters are.
+        """
         layers = check_layers(layers)
         if x.dim() != 2 or x.shape[1] != sum(layers):
             raise ShapeError(
@@ -69,11 +72,17 @@ class LayerNormalizer(nn.Module):
                 f"{tuple(x.shape)}. Use pair.rows(x), or x.flatten(1).",
                 code="data.rank",
             )
+        if not x.is_floating_point():
+            raise DTypeError(
+                f"a normaliser is fitted to floats: got {x.dtype}. Cast the data: x.float().",
+                code="data.dtype",
+            )
         check_finite(x)
         mean = x.mean(0, dtype=torch.float64)
         squares = (x.double() - mean).square().mean(0).split(layers)
         scales = torch.stack([square.mean().sqrt() for square in squares])
-        return cls(mean.to(x.dtype), scales.to(x.dtype), layers)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        return cls(mean.to(dtype), scales.to(dtype), layers)
 
     def units(self, chosen: Sequence[int]) -> tuple[Float[Tensor, "*R e"], Float[Tensor, "*R e"]]:
         """Mean and scale of every column of some layers."""
@@ -87,5 +96,9 @@ class LayerNormalizer(nn.Module):
         return x * per_column(self.scales, self.layers) + self.mean
 
     def log_jacobian(self, d_model: int) -> Tensor:
-        """``-Σ_l d_l log scale_l``: a normalised ELBO plus this is in raw units."""
-        return -per_column(self.scales.log(), self.layers).sum(-1)
+        """``-Σ_l d_l log scale_l``, ``()`` or ``(R,)``: added to a normalised ELBO, raw units.
+
+        Normalisers without a width of their own need ``d_model``; here the layers say it.
+        """
+        total = -per_column(self.scales.log(), self.layers).sum(-1)
+        return total.squeeze(-1) if total.dim() else total

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from vsae.autoencoder import Activations, Autoencoder
 from vsae.batches import check_finite
-from vsae.errors import ConfigError, NonFiniteDataError, ShapeError
+from vsae.errors import ConfigError, DTypeError, NonFiniteDataError, ShapeError
 from vsae.layer_normalizer import LayerNormalizer
+from vsae.layered_encoder import LayeredEncoder
 from vsae.models.crosscoder import Crosscoder
+from vsae.normalizers import IdentityNormalizer
+from vsae.precision_weighted import PrecisionWeightedGuide
 from vsae.sparse_code import SparseCode
 
 
@@ -30,7 +33,9 @@ class LayeredAutoencoder(Autoencoder):
             activations if ``None``.
 
     Raises:
-        ConfigError: ``layers.units`` for another normaliser where not all layers are targets.
+        ConfigError: ``layers.units`` for the units of other layers, or for another normaliser where
+            not all layers are targets; ``layers.encoder`` for a :class:`vsae.LayeredEncoder` of
+            other layers.
 
     Example:
         >>> from vsae import topk_crosscoder
@@ -40,21 +45,16 @@ class LayeredAutoencoder(Autoencoder):
     """
 
     def __init__(self, model: nn.Module, guide: nn.Module, normalizer: nn.Module | None = None):
+        _check_units(model, normalizer)
+        _check_encoder(model, guide)
         super().__init__(model, guide, normalizer)
-        known = normalizer is None or isinstance(normalizer, LayerNormalizer)
-        if not known and len(model.targets) < len(model.layers):
-            raise ConfigError(
-                f"the units of some layers alone: got {type(normalizer).__name__}, expected a "
-                "LayerNormalizer, which has a scale for each.",
-                code="layers.units",
-            )
 
     @classmethod
     def of(cls, pair: Autoencoder, layers: Sequence[int]) -> "LayeredAutoencoder":
         """A flat pair over the concatenation of some layers, as a crosscoder; parameters shared.
 
         Every architecture is one this way, with atoms of size 1 in the :class:`ConcatenatedNorm`
-        of a flat decoder.
+        of a flat decoder. A guide that follows its model follows the crosscoder.
 
         Raises:
             ConfigError: ``layers.widths``, ``layers.decoder`` if it is of another width.
@@ -65,7 +65,10 @@ class LayeredAutoencoder(Autoencoder):
             >>> LayeredAutoencoder.of(flat, (4, 4))(torch.ones(5, 2, 4)).shape
             torch.Size([5, 2, 4])
         """
-        return cls(Crosscoder(pair.model, layers), pair.guide, pair.normalizer)
+        model, guide = Crosscoder(pair.model, layers), pair.guide
+        if isinstance(guide, PrecisionWeightedGuide):
+            guide = guide.following(model)
+        return cls(model, guide, pair.normalizer)
 
     @property
     def d_model(self) -> int:
@@ -81,14 +84,22 @@ class LayeredAutoencoder(Autoencoder):
         """The concatenation of all layers, a view where ``x`` is one tensor.
 
         Raises:
-            ShapeError: ``data.layers``, naming the layer that is of another width.
+            ShapeError: ``data.layers``, naming the layer of a list that is of another width.
+            DTypeError: ``data.tensor`` for what is neither a tensor nor a list of tensors.
         """
         if not isinstance(x, Tensor):
-            self._check_widths(tuple(part.shape[-1] for part in x))
-            return torch.cat(list(x), -1)
+            return torch.cat(self._parts(x), -1)
         if x.dim() and x.shape[-1] == self.d_model:
             return x
-        self._check_widths((x.shape[-1],) * x.shape[-2] if x.dim() > 1 else tuple(x.shape))
+        count, even = len(self.layers), len(set(self.layers)) == 1
+        if not even or x.shape[-2:] != (count, self.layers[0]):
+            other = f"(…, {count}, {self.layers[0]})" if even else "a list of a tensor per layer"
+            raise ShapeError(
+                f"activations of other layers than the crosscoder's, {self.layers}: got shape "
+                f"{tuple(x.shape)}, expected (…, {self.d_model}) or {other}.",
+                code="data.layers",
+                context={"got": tuple(x.shape), "expected": self.layers},
+            )
         return x.flatten(-2)
 
     def check(self, x: Activations) -> Tensor:
@@ -155,6 +166,25 @@ class LayeredAutoencoder(Autoencoder):
     def _shaped(self, rows: Float[Tensor, "*rows e"]) -> Tensor:
         return rows.unflatten(-1, (len(self._targets), -1)) if self._even else rows
 
+    def _parts(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """A tensor per layer, of its width, all of the same rows."""
+        if not isinstance(x, Sequence) or not all(isinstance(part, Tensor) for part in x):
+            raise DTypeError(
+                f"activations are a tensor, or a list of a tensor per layer: got "
+                f"{type(x).__name__}. Convert them: torch.as_tensor(…).",
+                code="data.tensor",
+            )
+        self._check_widths(tuple(part.shape[-1] if part.dim() else 0 for part in x))
+        shapes = [tuple(part.shape) for part in x]
+        if len({shape[:-1] for shape in shapes}) > 1:
+            raise ShapeError(
+                f"layers of different rows: got shapes {shapes}, expected (…, d_l) with the same "
+                "rows in each.",
+                code="data.layers",
+                context={"got": shapes, "expected": self.layers},
+            )
+        return list(x)
+
     def _check_widths(self, found: tuple[int, ...]) -> None:
         if found == self.layers:
             return
@@ -167,3 +197,34 @@ class LayeredAutoencoder(Autoencoder):
             code="data.layers",
             context={"got": found, "expected": self.layers, "layers": wrong},
         )
+
+
+def _check_units(model: nn.Module, normalizer: nn.Module | None) -> None:
+    if isinstance(normalizer, LayerNormalizer):
+        if normalizer.layers == model.layers:
+            return
+        raise ConfigError(
+            f"the units of other layers: got {normalizer.layers}, expected {model.layers}. Fit the "
+            "normaliser with the layers of the pair.",
+            code="layers.units",
+            context={"got": normalizer.layers, "expected": model.layers},
+        )
+    raw = normalizer is None or isinstance(normalizer, IdentityNormalizer)
+    if not raw and len(model.targets) < len(model.layers):
+        raise ConfigError(
+            f"the units of some layers alone: got {type(normalizer).__name__}, expected a "
+            "LayerNormalizer, which has a scale for each.",
+            code="layers.units",
+        )
+
+
+def _check_encoder(model: nn.Module, guide: nn.Module) -> None:
+    expected = model.layers, model.targets
+    for encoder in (part for part in guide.modules() if isinstance(part, LayeredEncoder)):
+        if (got := (encoder.layers, encoder.targets)) != expected:
+            raise ConfigError(
+                f"the encoder is of other layers than the model: got {got[0]} with targets "
+                f"{got[1]}, expected {expected[0]} with targets {expected[1]}.",
+                code="layers.encoder",
+                context={"got": got, "expected": expected},
+            )

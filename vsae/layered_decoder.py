@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vsae.atom_norms import AbstractAtomNorm, SumOfNorms
 from vsae.decoders import LinearDecoder
+from vsae.errors import ConfigError
 from vsae.layers import check_blocks, check_layers, per_column
 
 
@@ -29,7 +30,7 @@ class LayeredDecoder(LinearDecoder):
             Elsewhere its atom is 0 and stays so.
 
     Raises:
-        ConfigError: ``layers.widths``, ``layers.blocks``.
+        ConfigError: ``layers.widths``, ``layers.blocks``, ``layers.norm``.
 
     Example:
         >>> decoder = LayeredDecoder(8, (3, 2))
@@ -51,7 +52,7 @@ class LayeredDecoder(LinearDecoder):
     ) -> None:
         self.layers = check_layers(layers)
         super().__init__(latents, sum(self.layers), bias=bias)
-        self.norm = SumOfNorms() if norm is None else norm
+        self.norm = _checked(SumOfNorms() if norm is None else norm)
         self.register_buffer("writes", check_blocks("writes", writes, latents, self.layers))
         self.project()
 
@@ -78,7 +79,10 @@ class LayeredDecoder(LinearDecoder):
         gradient.addcmul_(along[..., None], normal, value=-1)
 
     def has_left(self) -> bool:
-        size = self.norm.size(self.layer_norms().detach())
+        norms = self.layer_norms().detach()
+        if self.writes is not None and bool(((norms != 0) & ~self.writes).any()):
+            return True
+        size = self.norm.size(norms)
         return bool(((size - 1).abs() > 16 * torch.finfo(size.dtype).eps).any())
 
     @torch.no_grad()
@@ -86,6 +90,16 @@ class LayeredDecoder(LinearDecoder):
         if self.writes is not None:
             self.W_dec.mul_(per_column(self.writes, self.layers))
         self.W_dec.div_(self.norm.size(self.layer_norms())[..., None])
+
+
+def _checked(norm: AbstractAtomNorm) -> AbstractAtomNorm:
+    if isinstance(norm, AbstractAtomNorm):
+        return norm
+    raise ConfigError(
+        f"the size of an atom is a norm: got {norm!r}, expected e.g. SumOfNorms(), "
+        "ConcatenatedNorm() or MixedNorm().",
+        code="layers.norm",
+    )
 
 
 def _norms(atoms: Tensor, layers: tuple[int, ...]) -> Tensor:

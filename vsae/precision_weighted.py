@@ -63,6 +63,10 @@ class PrecisionWeightedGuide(GuideMessenger, nn.Module):
         finally:
             self._given = {}
 
+    def following(self, model: nn.Module) -> "PrecisionWeightedGuide":
+        """The same evidence, its parameters shared, merged with the priors of another model."""
+        return PrecisionWeightedGuide(model, self.evidence)
+
     def get_posterior(self, name: str, prior: Distribution) -> Distribution:
         if name not in self._given:
             raise ConfigError(

@@ -29,6 +29,7 @@ def _parts(register: Register) -> None:
     register(vsae.HierarchicalDecoder, "top", "branching", "subspaces")
     register(vsae.LinearEncoder, "d_model", "outputs")
     register(vsae.MLPEncoder, "d_model", "hidden", "outputs")
+    register(vsae.JoinedEncoder, "encoders")
     for encoder in (vsae.TiedEncoder, vsae.DictionaryEncoder, vsae.ScreenedEncoder):
         register(encoder, "decoder")
     register(vsae.TieredEncoder, "d_model", "sizes", "clip", "norms")

@@ -6,8 +6,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from priors.errors import ConfigError
-from vsae.layers import check_chosen, check_layers, take
+from vsae.layers import check_chosen, check_decoder, check_layers, take
 from vsae.models.wrapping import WrappingModel
+from vsae.skip_connection import SkipConnection
 
 
 class Crosscoder(WrappingModel):
@@ -44,8 +45,9 @@ class Crosscoder(WrappingModel):
             copy.
 
     Raises:
-        ConfigError: ``layers.widths``, ``layers.chosen``, ``layers.decoder`` if the decoder is of
-            another width than the targets.
+        ConfigError: ``layers.widths``, ``layers.chosen``, ``layers.decoder`` if the decoder does
+            not write the targets, ``layers.skip`` for a :class:`vsae.SkipConnection` of other
+            layers or targets, or one that reads a target.
 
     Example:
         >>> import torch
@@ -73,14 +75,9 @@ class Crosscoder(WrappingModel):
         self.skip = skip
         self.layers = check_layers(layers)
         self.targets = check_chosen("targets", targets, self.layers)
-        explained = sum(self.layers[i] for i in self.targets)
-        if model.decoder.d_model != explained:
-            raise ConfigError(
-                f"the decoder does not write the targets: got width {model.decoder.d_model}, "
-                f"expected {explained}, of layers {self.targets} of {self.layers}.",
-                code="layers.decoder",
-                context={"got": model.decoder.d_model, "expected": explained},
-            )
+        check_decoder(model.decoder, self.targets, self.layers)
+        if isinstance(skip, SkipConnection):
+            self._check_skip(skip)
 
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch e"]:
         explained = self.explained(x)
@@ -97,3 +94,15 @@ class Crosscoder(WrappingModel):
     def d_model(self) -> int:
         """Width of a row: of all layers together."""
         return sum(self.layers)
+
+    def _check_skip(self, skip: SkipConnection) -> None:
+        """It adds to the targets what it reads elsewhere: a target it read it would copy."""
+        fits = (skip.layers, skip.targets) == (self.layers, self.targets)
+        if not fits or set(skip.inputs) & set(self.targets):
+            raise ConfigError(
+                f"the skip connection does not lead to the targets from other layers: got inputs "
+                f"{skip.inputs} and targets {skip.targets} of layers {skip.layers}, expected "
+                f"targets {self.targets} of {self.layers} and inputs that are none of them.",
+                code="layers.skip",
+                context={"inputs": skip.inputs, "targets": skip.targets, "layers": skip.layers},
+            )

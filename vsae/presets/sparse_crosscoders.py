@@ -13,6 +13,7 @@ from vsae.decoupled_encoder import DecoupledEncoder
 from vsae.layered_autoencoder import LayeredAutoencoder
 from vsae.layered_decoder import LayeredDecoder
 from vsae.layered_encoder import LayeredEncoder
+from vsae.layers import check_layers
 from vsae.models.support import SupportAutoencoder
 from vsae.posteriors import BatchTopKPosterior, JumpReLUPosterior, TopKPosterior
 from vsae.presets.dense_crosscoders import crosscoder
@@ -138,7 +139,7 @@ def decoupled_crosscoder(
     Source:
         As :class:`vsae.DecoupledDecoder`.
     """
-    coordinates = latents * len(layers)
+    coordinates = latents * len(check_layers(layers))
     width = min(4 * k, coordinates) if width is None else width
     check_k(width, coordinates)
     decoder = DecoupledDecoder(latents, layers)
