@@ -6,12 +6,15 @@ from torch import nn
 
 from priors import IsotropicPrior, LaplacePrior
 from vsae import (
+    AdditiveDecoder,
     AmortizedGuide,
+    Autoencoder,
     Crosscoder,
     LayeredAutoencoder,
     LayeredDecoder,
     LayeredEncoder,
     LayerNormalizer,
+    LinearEncoder,
     ReLUPosterior,
     SkipConnection,
     SparseAutoencoder,
@@ -180,3 +183,13 @@ def test_what_has_no_rows_to_write_is_refused(build):
     with pytest.raises(ConfigError) as raised:
         resample(pair, optimizer, torch.randn(9, 4), DEAD, generator=torch.Generator())
     assert raised.value.code == "resample.encoder"
+
+
+def test_atoms_that_are_computed_are_refused():
+    """Written to, they would be as they were before."""
+    model = SparseAutoencoder(AdditiveDecoder.of_sizes(4, (8, 4)), LaplacePrior(K), noise=0.5)
+    pair = Autoencoder(model, AmortizedGuide(ReLUPosterior(LinearEncoder(4, K))))
+    optimizer = torch.optim.Adam(pair.parameters())
+    with pytest.raises(ConfigError) as raised:
+        resample(pair, optimizer, torch.randn(9, 4), DEAD, generator=torch.Generator())
+    assert raised.value.code == "resample.decoder"
