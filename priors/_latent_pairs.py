@@ -1,6 +1,7 @@
 """Pairs of latents and their weights, from codes as a sparse matrix: what latent graphs share."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,12 +15,23 @@ NUMBERS = 2**22  # of pairs held at a time, if all latents of a block were tied 
 
 LONG = 4  # times k, on average: rows of pairs that are worth a selection before they are sorted
 
-Codes = torch.Tensor | sparse.sparray | sparse.spmatrix
+
+@runtime_checkable
+class CodesInSlots(Protocol):
+    """Codes that know their sparse matrix: :class:`vsae.SparseCode`."""
+
+    def to_scipy(self) -> sparse.sparray:
+        """``(N, K)``."""
+
+
+Codes = torch.Tensor | sparse.sparray | sparse.spmatrix | CodesInSlots
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
 def as_columns(codes: Codes) -> sparse.csc_array:
     """Codes ``(N, K)`` in float64, without stored zeros; checked to be a finite matrix."""
+    if isinstance(codes, CodesInSlots):
+        codes = codes.to_scipy()
     if isinstance(codes, torch.Tensor):
         codes = codes.detach().cpu()
         if codes.dim() == 2:

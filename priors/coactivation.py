@@ -19,7 +19,7 @@ def coactivation_graph(codes: Codes, k: int, *, symmetrize: Symmetrize = "max") 
     fires is an isolated node. The graph speaks of the latents of that run: start from its decoder.
 
     Args:
-        codes: ``(N, K)``, dense or any scipy sparse matrix (:meth:`vsae.SparseCode.to_scipy`).
+        codes: ``(N, K)``, dense, in slots (:class:`vsae.SparseCode`), or any scipy sparse matrix.
         k: Neighbours per latent, ``1 <= k < K``; fewer where fewer are alike.
         symmetrize: ``"max"`` ties two latents if either is a neighbour of the other (union),
             ``"min"`` if both are (mutual), ``"mean"`` is the union with one-sided ties halved.

@@ -32,13 +32,16 @@ def lifted_graph(
     length, without which frequent latents would be everyone's neighbours. Each latent keeps its
     ``k`` greatest weights that are positive.
 
+    A negative tie of rows takes away from the weights of the latents that are active on them. What
+    is left below zero is no tie: of a signed graph, too, the lifted one has positive weights alone.
+
     A graph has no self-loops, so that being active on the *same* node does not count: ``own`` is
     what it counts for. An edgeless graph with ``own=1.0`` gives
     :func:`priors.coactivation_graph`.
 
     Args:
         graph: Over rows or categories, *not* over latents.
-        codes: ``(N, K)``, dense or any scipy sparse matrix (:meth:`vsae.SparseCode.to_scipy`).
+        codes: ``(N, K)``, dense, in slots (:class:`vsae.SparseCode`), or any scipy sparse matrix.
         k: Neighbours per latent, ``1 <= k < K``; fewer where fewer are tied.
         nodes: Of each row of the codes its node in ``graph``; row ``n`` is node ``n`` if ``None``.
         own: :math:`c \ge 0`, the weight of a node with itself.

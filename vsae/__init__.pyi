@@ -4,6 +4,7 @@ from vsae.amortisation import AmortisationGap as AmortisationGap
 from vsae.amortisation import amortisation_gap as amortisation_gap
 from vsae.annealed_exponential import AnnealedExponentialPrior as AnnealedExponentialPrior
 from vsae.annealed_noise import AnnealedNoise as AnnealedNoise
+from vsae.atom_norms import AbstractAtomNorm as AbstractAtomNorm
 from vsae.atom_norms import ConcatenatedNorm as ConcatenatedNorm
 from vsae.atom_norms import MixedNorm as MixedNorm
 from vsae.atom_norms import SumOfNorms as SumOfNorms
@@ -17,6 +18,7 @@ from vsae.coactivation_prior import CoactivationPrior as CoactivationPrior
 from vsae.cofiring_gates import CoFiringGatesPrior as CoFiringGatesPrior
 from vsae.coherence import Coherence as Coherence
 from vsae.config import register as register
+from vsae.consistency import AbstractConsistency as AbstractConsistency
 from vsae.consistency import Consistency as Consistency
 from vsae.consistency import StoppedConsistency as StoppedConsistency
 from vsae.conversions.released_crosscoder import (

@@ -12,7 +12,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vsae.batches import check_finite
-from vsae.errors import DataError, DTypeError, EmptyDataError, ShapeError, UnsafeFileError
+from vsae.errors import (
+    DataError,
+    DTypeError,
+    EmptyDataError,
+    NonFiniteDataError,
+    ShapeError,
+    UnsafeFileError,
+)
 
 
 def read_activations(name: str) -> Float[Tensor, "rows d"] | Float[Tensor, "rows layers d"]:
@@ -82,5 +89,20 @@ def _checked(data: Tensor, name: str) -> Tensor:
     if not len(data):
         raise EmptyDataError(f"{name} has 0 rows.", code="data.empty")
     data = data.float()
-    check_finite(data)
+    if data.dim() == 2:
+        check_finite(data)
+    else:
+        _check_layers(data)
     return data
+
+
+def _check_layers(data: Float[Tensor, "rows layers d"]) -> None:
+    for layer, rows in enumerate(data.unbind(1)):
+        try:
+            check_finite(rows)
+        except NonFiniteDataError as error:
+            raise NonFiniteDataError(
+                f"layer {layer}: {error}",
+                code="data.nonfinite",
+                context=error.context | {"layer": layer},
+            ) from None

@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vsae.autoencoder import Autoencoder
-from vsae.batches import check_finite
+from vsae.autoencoder import Activations, Autoencoder
 from vsae.errors import ConfigError, EmptyDataError
 from vsae.expected_elbo import ExpectedELBO
 
@@ -36,9 +35,7 @@ class AmortisationGap:
 
 
 @torch.no_grad()
-def amortisation_gap(
-    pair: Autoencoder, other: Autoencoder, x: Float[Tensor, "rows d"]
-) -> AmortisationGap:
+def amortisation_gap(pair: Autoencoder, other: Autoencoder, x: Activations) -> AmortisationGap:
     r"""How much less of the evidence another guide of the same model explains, row by row.
 
     .. math:: \mathrm{gap}_b = \mathcal L_\text{pair}(x_b) - \mathcal L_\text{other}(x_b)
@@ -52,7 +49,8 @@ def amortisation_gap(
     Args:
         pair: With the reference guide, usually iterative.
         other: The same model and units, another guide.
-        x: Raw activations, at least two rows; not those that a guide was trained on.
+        x: Raw activations, as the pairs take them, at least two rows; not those that a guide was
+            trained on.
 
     Raises:
         ConfigError: ``amortisation.model`` if model or units of the two differ; ``elbo.expected``.
@@ -69,7 +67,8 @@ def amortisation_gap(
     Source:
         Cremer, Li & Duvenaud (2018), *Inference suboptimality in variational autoencoders*, ICML.
     """
-    check_finite(pair.check(x))
+    x = pair.check(x)
+    pair.check_finite(x)
     if len(x) < 2:
         raise EmptyDataError(
             f"a mean and its standard error need rows: got {len(x)}, expected at least 2.",

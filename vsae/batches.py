@@ -48,7 +48,7 @@ class Batches:
 
     def __call__(self, step: int) -> Tensor:
         """Rows of step ``step``: ``(B, d)``, or ``(R, B, d)`` for several seeds."""
-        rows = self.rows(step)
+        rows = self.rows(step).to(self.data.device, non_blocking=True)
         if len(self.seeds) == 1:
             return self.data.index_select(-2, rows[0])
         flat = self.data.flatten(0, -2)
@@ -57,11 +57,11 @@ class Batches:
         return flat.index_select(0, rows.reshape(-1)).view(*rows.shape, -1)
 
     def rows(self, step: int) -> Tensor:
-        """Row numbers of step ``step``, ``(seeds, B)``."""
+        """Row numbers of step ``step``, ``(seeds, B)``, on the host, where graphs are."""
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             orders = [_permutation(self.data.shape[-2], seed, epoch) for seed in self.seeds]
-            self._epoch, self._order = epoch, torch.stack(orders).to(self.data.device)
+            self._epoch, self._order = epoch, torch.stack(orders)
         return self._order[:, place * self.size : (place + 1) * self.size]
 
 
@@ -82,9 +82,13 @@ def check_finite(data: Tensor) -> None:
     bad = (~torch.isfinite(data)).nonzero()
     if len(bad):
         rows, first = len(bad[:, :-1].unique(dim=0)), bad[0].tolist()
+        where = f"row {first[-2]}, column {first[-1]}"
+        context = {"row": first[-2], "column": first[-1], "values": len(bad), "rows": rows}
+        if len(first) > 2:  # data per replica, say
+            where, context = f"{where} of part {first[:-2]}", context | {"part": first[:-2]}
         raise NonFiniteDataError(
-            f"{len(bad)} non-finite values in {rows} rows: got {data[tuple(first)].item()} at row "
-            f"{first[-2]}, column {first[-1]}, expected finite activations. Drop those rows.",
+            f"{len(bad)} non-finite values in {rows} rows: got {data[tuple(first)].item()} at "
+            f"{where}, expected finite activations. Drop those rows.",
             code="data.nonfinite",
-            context={"row": first[-2], "column": first[-1], "values": len(bad), "rows": rows},
+            context=context,
         )

@@ -29,8 +29,10 @@ class CoactivationPrior(AbstractRefreshedGraphPrior):
 
     Raises:
         ConfigError: As :class:`vsae.AbstractRefreshedGraphPrior`; ``refresh.window`` unless
-            ``1 <= window <= every``.
-        GraphError: At a refresh, ``graph.neighbours`` unless ``1 <= k < K``.
+            ``1 <= window <= every``; at the first update, ``refresh.site`` unless codes are of a
+            site ``z``, which a ladder does not have.
+        GraphError: At a refresh, ``graph.neighbours`` unless ``1 <= k < K``; ``graph.too_large``
+            as of :class:`vsae.AbstractRefreshedGraphPrior`.
 
     Example:
         >>> import torch
@@ -62,6 +64,13 @@ class CoactivationPrior(AbstractRefreshedGraphPrior):
         self._seen: list[sparse.csr_array] = []
 
     def see(self, posterior: dict[str, Distribution], wait: int) -> None:
+        if "z" not in posterior:
+            raise ConfigError(
+                f"codes of the site z tie these latents: got the sites {sorted(posterior)}, of a "
+                "ladder. Give its levels graphs that stay, or DecoderGraphPrior of a level's map.",
+                code="refresh.site",
+                context={"sites": sorted(posterior)},
+            )
         if wait >= self.window:
             return
         code = point_estimate(posterior["z"]).flatten(0, -2)

@@ -22,7 +22,8 @@ class DecoderGraphPrior(AbstractRefreshedGraphPrior):
     Raises:
         ConfigError: As :class:`vsae.AbstractRefreshedGraphPrior`.
         GraphError: At a refresh, ``graph.neighbours`` unless ``1 <= k < K``, ``graph.num_nodes`` if
-            the decoder has another number of latents.
+            the decoder has another number of latents; ``graph.too_large`` as of
+            :class:`vsae.AbstractRefreshedGraphPrior`.
 
     Example:
         >>> from vsae import LinearDecoder

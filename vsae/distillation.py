@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from priors.spike_slab import SpikeSlab
 from vsae.amortisation import AmortisationGap, amortisation_gap
-from vsae.autoencoder import Autoencoder
+from vsae.autoencoder import Activations, Autoencoder
 from vsae.batches import Batches
 from vsae.errors import ConfigError, NonFiniteLossError
 from vsae.guides import AmortizedGuide
@@ -43,7 +43,7 @@ class Distilled:
 def distil(
     pair: Autoencoder,
     posterior: nn.Module,
-    x: Float[Tensor, "rows d"],
+    x: Activations,
     *,
     steps: int,
     batch_size: int = 256,
@@ -66,7 +66,7 @@ def distil(
         pair: With the guide to learn from, e.g. :class:`vsae.MeanFieldPosterior`'s. Not changed.
         posterior: Usually :class:`vsae.SpikeSlabPosterior`; trained in place, but for parameters
             that it shares with the model.
-        x: Raw activations ``(N, d)``.
+        x: Raw activations ``(N, d)``, of a crosscoder ``(N, layers, d)``.
         steps: Number of updates.
         batch_size: Rows per update.
         lr: Adam's learning rate.
@@ -74,8 +74,8 @@ def distil(
         progress: Whether to show a bar on stderr.
 
     Returns:
-        The new pair, the objective by step, and what is lost. Of a model with
-        :class:`vsae.RowNoise` the new guide fits the noise to its codes
+        The new pair, of the kind of the old one, the objective by step, and what is lost. Of a
+        model with :class:`vsae.RowNoise` the new guide fits the noise to its codes
         (:class:`vsae.FittedNoisePosterior`).
 
     Raises:
@@ -104,9 +104,11 @@ def distil(
         the direction of the KL is that of the sleep phase, Hinton, Dayan, Frey & Neal (1995),
         *The wake-sleep algorithm for unsupervised neural networks*, Science 268.
     """
-    batches, first = Batches(x.detach(), batch_size, (seed,)), x[:MEASURED].to(pair.W_dec.device)
+    x = pair.rows(x).detach()
+    pair.check_finite(x)  # which names the layer
+    batches, first = Batches(x, batch_size, (seed,)), x[:MEASURED].to(pair.W_dec.device)
     _check(pair, posterior, first[:2], steps, lr)
-    student = Autoencoder(pair.model, AmortizedGuide(_whole(posterior, pair)), pair.normalizer)
+    student = type(pair)(pair.model, AmortizedGuide(_whole(posterior, pair)), pair.normalizer)
     kls = []
     with tqdm(total=steps, disable=None if progress else True, mininterval=0.5) as bar:
         for kl in _train(pair, posterior, batches, steps, lr):

@@ -62,13 +62,13 @@ class EdgeBatches(Batches):
         self._drawn: tuple[int, Tensor] | None = None
 
     def rows(self, step: int) -> Tensor:
-        """Row numbers of step ``step``, ``(seeds, B)``."""
+        """Row numbers of step ``step``, ``(seeds, B)``, on the host, where graphs are."""
         if self._drawn is None or self._drawn[0] != step:
             graph = self._at(step)
             if callable(self.graph):
                 self._check(graph)
             found = [_distinct(graph, self.size, stream(seed, 1 + step)) for seed in self.seeds]
-            self._drawn = step, torch.stack(found).to(self.data.device)
+            self._drawn = step, torch.stack(found)
         return self._drawn[1]
 
     def _at(self, step: int) -> Graph:

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vsae.autoencoder import Autoencoder
+from vsae.autoencoder import Activations, Autoencoder
 from vsae.errors import ConfigError
+from vsae.layered_autoencoder import LayeredAutoencoder
 from vsae.metrics.layer_variance import concatenated, layer_views
 from vsae.point_estimate import point_estimate
 
@@ -17,7 +18,7 @@ ROWS = 8192  # restored at a time
 
 
 @torch.no_grad()
-def ablated(pair: Autoencoder, x: Tensor, latents: Sequence[int]) -> Tensor:
+def ablated(pair: Autoencoder, x: Activations, latents: Sequence[int]) -> Tensor:
     r"""The mean of the model under :math:`do(z_k := 0)`, in raw units, shaped as ``pair(x)``.
 
     .. math:: \mathrm E\big[x \mid do(z_k := 0),\ z_{-k} = \hat z_{-k}(x)\big]
@@ -55,23 +56,47 @@ def ablated(pair: Autoencoder, x: Tensor, latents: Sequence[int]) -> Tensor:
         return pair.raw(model(pair.normalizer(pair.check(x))))
 
 
-def ablation(pair: Autoencoder, latents: Sequence[int]) -> Callable[[Tensor], Tensor]:
+def ablation(pair: Autoencoder, latents: Sequence[int]) -> Callable[[Activations], Tensor]:
     r"""The map that takes a latent's part out of activations and leaves all else, its error too.
 
     .. math:: x \mapsto x + \hat x_{do(z_k := 0)} - \hat x
 
     for whatever runs a network on changed activations. The reconstruction's own error stays, so
     that what the network does differently is the latent's doing. Of a crosscoder that explains all
-    layers it reads.
+    layers it reads: those that are no target have no part to take out.
+
+    What comes back has the shape that came in; a list of layers comes back as rows.
 
     Args:
         pair: A pair that restores what it reads.
         latents: Which are switched off, together.
 
     Raises:
-        ConfigError: ``intervention.latents``, when called.
+        ConfigError: ``intervention.targets`` for a crosscoder to which some layers are given;
+            ``intervention.latents``, when called.
+
+    Example:
+        >>> from vsae import topk_crosscoder
+        >>> pair, x = topk_crosscoder((4, 4), 16, k=3), torch.randn(5, 2, 4)
+        >>> without = ablation(pair, [0, 7])(x)  # x, less what these two do
+        >>> torch.allclose(without - x, ablated(pair, x, [0, 7]) - pair(x), atol=1e-5)
+        True
     """
-    return lambda x: x + (ablated(pair, x, latents) - pair(x)).detach()
+    if isinstance(pair, LayeredAutoencoder) and len(pair.model.targets) < len(pair.layers):
+        raise ConfigError(
+            f"a part is taken out of what is read: got a crosscoder that restores layers "
+            f"{pair.model.targets} of {len(pair.layers)}, expected all of them. Use ablated(pair, "
+            "x, latents), the restored layers without the latents.",
+            code="intervention.targets",
+            context={"targets": pair.model.targets, "layers": len(pair.layers)},
+        )
+
+    def without(x: Activations) -> Tensor:
+        rows, change = pair.rows(x), (ablated(pair, x, latents) - pair(x)).detach()
+        changed = rows + change.reshape(rows.shape)
+        return changed.reshape(x.shape) if isinstance(x, Tensor) else changed
+
+    return without
 
 
 @dataclass(frozen=True)
@@ -93,7 +118,7 @@ class AblationEffects:
 
 @torch.no_grad()
 def ablation_effects(
-    pair: Autoencoder, x: Tensor, latents: Sequence[int], layers: Sequence[int]
+    pair: Autoencoder, x: Activations, latents: Sequence[int], layers: Sequence[int]
 ) -> AblationEffects:
     r"""Switch latents off one by one and measure every layer of what is restored.
 
@@ -104,7 +129,7 @@ def ablation_effects(
 
     Args:
         pair: A pair that restores what it reads.
-        x: Activations, ``(N, n, d)`` or ``(N, Σ d_l)``.
+        x: Activations, ``(N, n, d)``, ``(N, Σ d_l)`` or a list of ``(N, d_l)``.
         latents: Which, each by itself.
         layers: Widths.
 
@@ -118,6 +143,7 @@ def ablation_effects(
         >>> ablation_effects(pair, torch.ones(3, 2, 2), [0, 1], (2, 2)).moved.shape
         torch.Size([2, 2])
     """
+    x = pair.rows(x)
     fires = torch.cat([pair.encode(rows)[:, list(latents)] != 0 for rows in x.split(ROWS)])
     found = []
     for at, latent in enumerate(latents):

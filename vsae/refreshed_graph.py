@@ -24,6 +24,10 @@ class AbstractRefreshedGraphPrior(PosteriorObserver):
     A graph made from a run confirms what the run has found: report the arm whose graph is fixed,
     and the shuffled one.
 
+    How far a new graph's factor fills in is known when the graph is. Graphs of neighbours do: of
+    ten thousand latents or more, give ``prior`` a ``logdet`` for any graph, ``LanczosSpectrum()``
+    or ``Omitted()``, as its default may refuse in the middle of a run.
+
     Args:
         prior: Whose graph is replaced.
         every: Updates from one refresh to the next.
@@ -32,6 +36,8 @@ class AbstractRefreshedGraphPrior(PosteriorObserver):
     Raises:
         ConfigError: ``refresh.every`` unless ``every >= 1``, ``refresh.start`` unless
             ``start >= 0``; ``replicas.single`` when stacked.
+        GraphError: After a refresh, ``graph.too_large`` if the log-determinant of ``prior`` cannot
+            be computed for the new graph.
     """
 
     updates: Tensor

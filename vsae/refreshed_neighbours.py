@@ -9,7 +9,7 @@ from priors.edge_list import Symmetrize
 from priors.errors import ConfigError
 from priors.graph import Graph
 from priors.replicas import num_replicas
-from vsae.autoencoder import Autoencoder
+from vsae.autoencoder import Activations, Autoencoder
 from vsae.sparse_code import SparseCode
 
 ROWS = 4096  # encoded at a time
@@ -28,7 +28,7 @@ class RefreshedNeighbours:
 
     Args:
         autoencoder: One pair, in training.
-        data: All rows ``(N, d)``.
+        data: All rows ``(N, d)``, or as the pair takes them.
         k: Neighbours per row.
         every: Steps from one search to the next.
         graph: Used until the first refresh, at step ``every``; found at the first call if ``None``.
@@ -51,7 +51,7 @@ class RefreshedNeighbours:
     def __init__(
         self,
         autoencoder: Autoencoder,
-        data: Tensor,
+        data: Activations,
         k: int,
         *,
         every: int,
@@ -64,7 +64,8 @@ class RefreshedNeighbours:
                 "replicas have neighbours of their own: got a stack, expected one model.",
                 code="replicas.graph",
             )
-        self.autoencoder, self.data, self.k, self.symmetrize = autoencoder, data, k, symmetrize
+        self.autoencoder, self.data = autoencoder, autoencoder.rows(data)
+        self.k, self.symmetrize = k, symmetrize
         self.graph, self._era = graph, 0
 
     def __call__(self, step: int) -> Graph:
@@ -79,10 +80,10 @@ class RefreshedNeighbours:
 
 
 @torch.no_grad()
-def codes_of(autoencoder: Autoencoder, data: Tensor) -> sparse.csr_array:
+def codes_of(autoencoder: Autoencoder, data: Activations) -> sparse.csr_array:
     """The codes of all rows, as a sparse matrix ``(N, K)``."""
-    device = autoencoder.W_dec.device
-    parts = [autoencoder.code(x.to(device)) for x in data.split(ROWS)]
+    rows, device = autoencoder.rows(data), autoencoder.W_dec.device
+    parts = [autoencoder.code(x.to(device)) for x in rows.split(ROWS)]
     return sparse.csr_array(sparse.vstack([as_sparse(part) for part in parts]))
 
 

@@ -5,18 +5,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from priors.replicas import num_replicas
-from vsae.autoencoder import Autoencoder
+from vsae.autoencoder import Activations, Autoencoder
 from vsae.dead_latents import DeadLatents
+from vsae.decoders import Projected
 from vsae.encoders import AbstractDictionaryEncoder, LinearEncoder
 from vsae.errors import ConfigError, DataError
 from vsae.posteriors.gated import GatedPosterior
+from vsae.restart import Restart, check_restart, target_columns
 from vsae.sparse_code import SparseCode
 
 SQUARES = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"}  # of Adam, RMSprop, Adagrad
 CHUNK = 4096  # rows encoded at a time
 
 
-def never_active(autoencoder: Autoencoder, x: Float[Tensor, "rows d"]) -> Int[Tensor, " dead"]:
+def never_active(autoencoder: Autoencoder, x: Activations) -> Int[Tensor, " dead"]:
     """The latents that are zero on every one of these rows, ascending.
 
     The number says little without the number of rows: a latent that fires once in ``n`` rows is
@@ -24,14 +26,14 @@ def never_active(autoencoder: Autoencoder, x: Float[Tensor, "rows d"]) -> Int[Te
 
     Args:
         autoencoder: The pair, in whichever mode; evaluated.
-        x: Activations, raw units; any number of rows, encoded in chunks.
+        x: Activations, raw units, as the pair takes them; any number of rows, encoded in chunks.
 
     Example:
         >>> from vsae import topk_autoencoder
         >>> len(never_active(topk_autoencoder(4, 16, k=3), torch.ones(100, 4)))
         13
     """
-    latents = autoencoder.model.decoder.latents
+    x, latents = autoencoder.rows(x), autoencoder.model.decoder.latents
     fired = torch.zeros(latents, dtype=torch.bool, device=x.device)
     for code in _codes(autoencoder, x):
         dense = not isinstance(code, SparseCode)
@@ -42,7 +44,7 @@ def never_active(autoencoder: Autoencoder, x: Float[Tensor, "rows d"]) -> Int[Te
 def resample(
     autoencoder: Autoencoder,
     optimizer: torch.optim.Optimizer,
-    x: Float[Tensor, "rows d"],
+    x: Activations,
     dead: Int[Tensor, " dead"],
     *,
     generator: torch.Generator,
@@ -64,10 +66,17 @@ def resample(
     The source takes the input :math:`x_n` where this takes the residual, which is what the latents
     that live do not explain yet. The bias is zero *after* centring on the decoder's bias.
 
+    Of a crosscoder the residual is that of the targets, skip connection included, in their units. A
+    latent gets of it what it writes, at size 1 in the norm of its decoder. Its encoder row is the
+    residual in layers that it reads and writes; in those that it only reads, where there is no
+    residual to point at, it is the activations of the row drawn, as in the source.
+
     Args:
-        autoencoder: With a :class:`vsae.DictionaryEncoder` or a :class:`vsae.LinearEncoder`.
+        autoencoder: With a :class:`vsae.DictionaryEncoder` or a :class:`vsae.LinearEncoder`, and a
+            parameter ``W_dec``.
         optimizer: That trains it: ``run.optimizer``.
-        x: Activations, raw units; at least as many rows as there are dead latents.
+        x: Activations, raw units, as the pair takes them; at least as many rows as there are dead
+            latents.
         dead: Which latents, e.g. :func:`never_active`, or a :class:`vsae.DeadLatents`' own.
         generator: Of the draws, on the CPU.
         scale: Norm of the new encoder rows over the mean norm of the others', or over 1 if all
@@ -78,8 +87,10 @@ def resample(
         The rows drawn, one per dead latent.
 
     Raises:
-        ConfigError: ``resample.encoder`` for another encoder, ``resample.replicas`` for a stack.
-        DataError: ``resample.rows`` if fewer rows have a residual than latents are dead.
+        ConfigError: ``resample.encoder`` for another encoder, ``resample.decoder`` for atoms that
+            are computed, ``resample.replicas`` for a stack.
+        DataError: ``resample.rows`` if fewer rows have a residual than latents are dead, or a row
+            has none where its latent writes.
 
     Example:
         >>> from vsae import fit, topk_autoencoder
@@ -95,15 +106,17 @@ def resample(
     Source:
         Bricken et al. (2023), *Towards Monosemanticity*, appendix "Neuron Resampling".
     """
-    encoder = autoencoder.guide.posterior.encoder
+    encoder = getattr(autoencoder.guide.posterior, "encoder", None)
     _check(autoencoder, encoder)
     if not len(dead):
         return dead
+    x = autoencoder.rows(x)
     residual = _residual(autoencoder, x)
     rows = draw(residual.square().sum(-1), len(dead), generator).to(x.device)
-    directions = nn.functional.normalize(residual[rows], dim=-1)
+    start = Restart.at(autoencoder, encoder, dead, x[rows], residual[rows])
+    check_restart(start, rows)
     with torch.no_grad():
-        _write(autoencoder, encoder, dead, directions, scale)
+        _write(autoencoder, encoder, dead, start, scale)
     for parameter, place in _places(autoencoder, encoder, dead):
         _forget(optimizer, parameter, place)
     for module in autoencoder.modules():
@@ -130,12 +143,19 @@ def draw(losses: Float[Tensor, " rows"], count: int, generator: torch.Generator)
     return weights.multinomial(count, replacement=False, generator=generator)
 
 
-def _check(autoencoder: Autoencoder, encoder: nn.Module) -> None:
+def _check(autoencoder: Autoencoder, encoder: nn.Module | None) -> None:
     if not isinstance(encoder, AbstractDictionaryEncoder | LinearEncoder):
+        found = "none" if encoder is None else type(encoder).__name__
         raise ConfigError(
-            f"resampling writes encoder rows: got {type(encoder).__name__}, expected a "
-            "DictionaryEncoder or a LinearEncoder.",
+            f"resampling writes encoder rows: got {found} in a {type(autoencoder.guide).__name__}, "
+            "expected a DictionaryEncoder or a LinearEncoder.",
             code="resample.encoder",
+        )
+    if not isinstance(autoencoder.W_dec, nn.Parameter):
+        raise ConfigError(
+            f"resampling writes atoms: got {type(autoencoder.model.decoder).__name__}, which "
+            "computes them, expected a parameter W_dec, as of a LinearDecoder.",
+            code="resample.decoder",
         )
     if any(isinstance(part, GatedPosterior) for part in autoencoder.guide.modules()):
         raise ConfigError(
@@ -162,23 +182,39 @@ def _fired(code: SparseCode, fired: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _residual(autoencoder: Autoencoder, x: Tensor) -> Tensor:
-    """What is left of each row, in the units the model works in."""
-    means = [autoencoder.decode(code) for code in _codes(autoencoder, x)]
-    return autoencoder.normalizer(x) - autoencoder.normalizer(torch.cat(means))
+def _residual(autoencoder: Autoencoder, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows e"]:
+    """What is left of the targets of each row, in the units the model works in."""
+    columns, parts = target_columns(autoencoder), []
+    for part in x.split(CHUNK):
+        restored = autoencoder.restored(part, autoencoder.code(part)).reshape(len(part), -1)
+        explained = part.clone()
+        explained[:, columns] = restored  # what is given is as it is: the units take whole rows
+        gap = autoencoder.normalizer(part) - autoencoder.normalizer(explained)
+        parts.append(gap[:, columns])
+    return torch.cat(parts)
 
 
-def _write(autoencoder, encoder, dead: Tensor, directions: Tensor, scale: float) -> None:
-    atoms = autoencoder.W_enc.mT  # (K, d), a view
-    alive = torch.ones(len(atoms), dtype=torch.bool, device=atoms.device).index_fill(0, dead, False)
-    size = atoms[alive].norm(dim=-1).mean() if bool(alive.any()) else atoms.new_ones(())
-    weights = directions * (scale * size)
-    autoencoder.W_dec[dead] = directions
+def _write(autoencoder, encoder, dead: Tensor, start: Restart, scale: float) -> None:
+    rows = autoencoder.W_enc.mT  # (K, d), a view
+    alive = torch.ones(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, dead, False)
+    size = rows[alive].norm(dim=-1).mean() if bool(alive.any()) else rows.new_ones(())
+    weights = start.rows * (scale * size)
+    _write_atoms(autoencoder, dead, start.atoms)
     if isinstance(encoder, AbstractDictionaryEncoder):
         encoder.W_enc[dead], encoder.b_enc[dead] = weights, 0.0
     else:
         encoder.W_enc[:, dead] = weights.mT
-        encoder.b_enc[dead] = -(weights @ autoencoder.b_dec)
+        encoder.b_enc[dead] = -(weights[:, target_columns(autoencoder)] @ autoencoder.b_dec)
+
+
+def _write_atoms(autoencoder, dead: Tensor, atoms: Tensor) -> None:
+    """At size 1 in the decoder's own norm; the others to the bit as they were."""
+    decoder, now = autoencoder.model.decoder, autoencoder.W_dec.clone()
+    autoencoder.W_dec[dead] = atoms
+    if isinstance(decoder, Projected):
+        decoder.project()
+    now[dead] = autoencoder.W_dec[dead]
+    autoencoder.W_dec.copy_(now)
 
 
 def _places(autoencoder, encoder, dead: Tensor):

@@ -40,8 +40,9 @@ class SampleGraphELBO(ClosedFormELBO):
 
     Raises:
         GraphError: ``graph.num_nodes`` unless it has as many nodes as the data has rows.
-        ConfigError: ``elbo.strength`` if negative or not finite; ``elbo.rows`` if asked for terms
-            of a batch whose rows it was not told.
+        ConfigError: ``elbo.graph`` for anything else; ``elbo.strength`` if negative or not finite,
+            of a schedule at the step at which it is; ``elbo.rows`` if asked for terms of a batch
+            whose rows it was not told.
 
     Example:
         >>> from vsae import fit, l1_autoencoder
@@ -64,13 +65,14 @@ class SampleGraphELBO(ClosedFormELBO):
         num_particles: int = 1,
     ) -> None:
         super().__init__(num_particles=num_particles)
-        if not callable(strength) and not 0 <= strength < float("inf"):
+        if not (isinstance(graph, Graph) or callable(graph)):
             raise ConfigError(
-                f"a strength is a finite number: got {strength}, expected >= 0.",
-                code="elbo.strength",
+                f"edges join rows of the data: got a {type(graph).__name__}, expected a Graph over "
+                "the rows, e.g. Graph.knn(x, k), or a function of the step that gives one.",
+                code="elbo.graph",
             )
         self.graph = graph
-        self.strength = strength if callable(strength) else Constant(strength)
+        self.strength = strength if callable(strength) else Constant(_checked(strength))
         self._index: EdgeIndex | None = None
         self._bound: tuple[InducedEdges, Tensor, float] | None = None
 
@@ -93,7 +95,8 @@ class SampleGraphELBO(ClosedFormELBO):
         counts = torch.tensor([len(part.low) for part in parts])
         edges = InducedEdges.join(parts, rows.shape[1])
         bound = copy.copy(self)
-        bound._bound = (edges, counts if len(rows) > 1 else counts[0], self.strength(step))
+        strength = _checked(self.strength(step))
+        bound._bound = (edges, counts if len(rows) > 1 else counts[0], strength)
         return bound
 
     def report(self) -> dict[str, Tensor]:
@@ -109,6 +112,15 @@ class SampleGraphELBO(ClosedFormELBO):
         edges, _, strength = self._bound
         code = model.code({name: site["value"] for name, site in latents.items()})
         return {"smoothness": strength * row_smoothness(code, edges)}
+
+
+def _checked(strength: float) -> float:
+    """Below zero neighbours would be pushed apart, without a bound."""
+    if not 0 <= strength < float("inf"):
+        raise ConfigError(
+            f"a strength is a finite number: got {strength}, expected >= 0.", code="elbo.strength"
+        )
+    return strength
 
 
 def row_smoothness(

@@ -20,9 +20,11 @@ class TargetL0(PosteriorObserver):
 
     within ``limits``. :math:`L_0(t)` is what :func:`vsae.metrics.l0` would say of the batch: codes
     at the posterior *mean* that are above zero; of codes in slots, amplitudes that are not zero. So
-    arms of a comparison have one sparsity whatever their priors and posteriors. A TopK guide's L0
-    does not depend on β, and a latent without a ``relu`` link is above zero half of the time: then
-    β runs into a limit, which the record says.
+    arms of a comparison have one sparsity whatever their priors and posteriors. Of a variational
+    ladder that holds for the coarsest level alone: it sees the posterior of training, whose means
+    below are given the *draw* of the level above; ``pair.code`` takes them given its mean. A TopK
+    guide's L0 does not depend on β, and a latent without a ``relu`` link is above zero half of the
+    time: then β runs into a limit, which the record says.
 
     The pair must be able to follow: where latents take a thousand updates to answer a change of β,
     a faster controller overshoots, and β far from where it should be takes long to come back. A
@@ -69,6 +71,13 @@ class TargetL0(PosteriorObserver):
         super().__init__()
         several = tuple(map(float, target)) if isinstance(target, Iterable) else None
         self.target = float(target) if several is None else several
+        if several == ():
+            raise ConfigError(
+                "no latents are wanted of no replica: got target=(), expected a number, or one per "
+                "replica.",
+                code="prior.bad_target",
+                context={"target": several},
+            )
         wanted = [check_positive("target", t) for t in several or (self.target,)]
         self.start, self.rate = check_positive("start", start), check_positive("rate", rate)
         self.limits = low, high = float(limits[0]), float(limits[1])

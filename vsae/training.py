@@ -1,12 +1,15 @@
 """Training: what a step reports, and the door through which settings and data come in."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from priors.errors import GraphWarning
+from priors.graph import Graph
 from priors.replicas import num_replicas
 from vsae.autoencoder import Activations, Autoencoder
 from vsae.batches import Batches
@@ -74,6 +77,10 @@ def fit(
             and posterior do not have the same number of slots, ``pair.slots`` if only one of them
             has slots, ``pair.tree`` if their latents form different trees; ``target_l0.replicas``.
 
+    Warns:
+        GraphWarning: If a prior's graph, which is over latents, has as many nodes as there are
+            rows of data.
+
     Example:
         >>> from vsae.examples import tiny
         >>> model, guide, x = tiny()
@@ -90,6 +97,7 @@ def fit(
     autoencoder.check_finite(data)
     made = batches(data.detach(), batch_size, seeds)
     _check_pair(autoencoder, made.data[..., :2, :].to(autoencoder.W_dec.device))
+    _warn_of_rows(autoencoder.model, made.data.shape[-2])
     if not isinstance(elbo, ClosedFormELBO | None):
         raise ConfigError(
             f"fit needs a ClosedFormELBO: got {type(elbo).__name__}. Use pyro.infer.SVI with "
@@ -170,6 +178,21 @@ def _check_pair(autoencoder: Autoencoder, x: Tensor) -> None:
             code="pair.latents",
             context=found,
         )
+
+
+def _warn_of_rows(model: nn.Module, rows: int) -> None:
+    """A prior's graph with a node per row of the data may be meant to join those."""
+    for module in model.modules():
+        graph = getattr(module, "graph", None)
+        if isinstance(graph, Graph) and graph.num_nodes == rows:
+            warnings.warn(
+                f"a graph that joins latents has as many nodes as the data has rows: got {rows} "
+                f"in {type(module).__name__}. If it is over rows, give it to SampleGraphELBO, or "
+                "lift it to latents with lifted_graph.",
+                GraphWarning,
+                stacklevel=3,
+            )
+            return
 
 
 def _check_levels(model: nn.Module, sites: dict[str, Distribution]) -> None:

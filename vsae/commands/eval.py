@@ -55,7 +55,15 @@ def measure(autoencoder, data, *, threshold: float = 0.0, name: str = "rows") ->
     from tqdm.auto import tqdm
 
     from vsae import noise_from
+    from vsae.errors import ShapeError
 
+    if autoencoder.rows(data).dim() != 2:
+        raise ShapeError(
+            f"{type(autoencoder).__name__} takes one row at a time: got {tuple(data.shape)}, "
+            f"expected (rows, {autoencoder.d_model}). Activations of several layers are for a "
+            "crosscoder; of one of them, data[:, layer].",
+            code="data.rank",
+        )
     elbo, squared = 0.0, torch.zeros((), dtype=torch.float64)
     fired = torch.zeros(len(autoencoder.W_dec), dtype=torch.int64, device=data.device)
     bar = tqdm(desc=f"measuring {name}", total=len(data), unit="row", delay=1.0, disable=None)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vsae.atom_norms import AbstractAtomNorm
+from vsae.autoencoder import Autoencoder
 from vsae.errors import CheckpointError
 from vsae.layered_autoencoder import LayeredAutoencoder
 from vsae.layered_encoder import LayeredEncoder
@@ -82,13 +83,32 @@ def from_released_crosscoder(
     return pair
 
 
-def to_released_crosscoder(pair: LayeredAutoencoder) -> dict[str, Tensor]:
+def to_released_crosscoder(pair: Autoencoder) -> dict[str, Tensor]:
     """The same tensors of a ReLU crosscoder, its normaliser folded into them.
 
+    Args:
+        pair: A crosscoder that reads and restores every layer, as :func:`vsae.l1_crosscoder` is.
+
+    Returns:
+        ``W_enc (layers, d, K)``, ``b_enc (K,)``, ``W_dec (K, layers, d)``, ``b_dec (layers, d)``,
+        of raw activations.
+
     Raises:
-        CheckpointError: ``conversion.source`` for a model the layout has no place for: another
-            posterior, layers of unequal width, layers that are given.
+        CheckpointError: ``conversion.source`` for a model the layout has no place for: a flat one,
+            another posterior, layers of unequal width, layers that are given.
+
+    Example:
+        >>> given = to_released_crosscoder(l1_crosscoder((4, 4), 16, l1=0.1))
+        >>> {name: tuple(tensor.shape) for name, tensor in given.items() if name[0] == "W"}
+        {'W_enc': (2, 4, 16), 'W_dec': (16, 2, 4)}
     """
+    if not isinstance(pair, LayeredAutoencoder):
+        raise CheckpointError(
+            f"the released layout is of layers: got the flat {type(pair).__name__} of "
+            f"{pair.d_model} numbers, expected a crosscoder. LayeredAutoencoder.of(pair, layers) "
+            "has some.",
+            code="conversion.source",
+        )
     posterior, model = pair.guide.posterior, pair.model
     plain = isinstance(posterior, ReLUPosterior) and isinstance(posterior.encoder, LayeredEncoder)
     even, whole = len(set(pair.layers)) == 1, len(model.targets) == len(pair.layers)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from vsae.batches import check_finite
 from vsae.errors import EmptyDataError, ShapeError
 from vsae.metrics.nulls import AgainstNull, against_null, dealt_out
 
@@ -52,6 +53,7 @@ def recruitment(
 
     Raises:
         ShapeError: ``structure.shape``.
+        NonFiniteDataError: ``data.nonfinite``: a code that is not a number is not one that fires.
         EmptyDataError: ``data.empty`` if no row has an active latent in both.
         ConfigError: ``nulls.draws``.
 
@@ -68,6 +70,8 @@ def recruitment(
             f"{tuple(coarse.shape)}.",
             code="structure.shape",
         )
+    check_finite(fine)
+    check_finite(coarse)
     on, above = (fine != 0).double(), (coarse != 0).double()
     if not bool(on.any() and above.any()):
         raise EmptyDataError("no latent fires: got 0, expected >= 1.", code="data.empty")

@@ -3,7 +3,9 @@
 import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
+from priors.errors import ConfigError
 from priors.replicas import stack_like
 from vsae.likelihood import SphericalNormal, as_noise
 from vsae.models.refusals import refuse_replicas
@@ -34,7 +36,8 @@ class SupportAutoencoder(nn.Module):
             penalty of JumpReLU.
 
     Raises:
-        ConfigError: ``noise.scale``; when run, ``restrict.unregistered`` for a prior without a
+        ConfigError: ``noise.scale``; when run, ``pair.latents`` for a prior of other latents than
+            the decoder's, ``restrict.unregistered`` for a prior without a
             sparse form and ``subsets.size`` unless ``0 < width <= K``.
 
     Example:
@@ -64,11 +67,23 @@ class SupportAutoencoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
         prior, noise = self.prior(), self.noise()
+        self._check_latents(prior)
         with plates(x, prior.batch_shape):
             z, support = sample_code(prior, self.width, x.device, self.activity)
             mean = self.decoder(z, support)
             pyro.sample("x", SphericalNormal(mean, noise), obs=x)
         return mean
+
+    def _check_latents(self, prior: Distribution) -> None:
+        """Else a support of the decoder's latents lies outside the prior's."""
+        latents = {"prior": prior.event_shape[0], "decoder": self.decoder.latents}
+        if len(set(latents.values())) > 1:
+            raise ConfigError(
+                f"prior and decoder have different numbers of latents: got {latents}, expected one "
+                "number. A graph in a prior joins latents.",
+                code="pair.latents",
+                context=latents,
+            )
 
     def code(self, sites: dict[str, Tensor]) -> SparseCode:
         """The code that values of the latent sites are."""

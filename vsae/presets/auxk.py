@@ -49,7 +49,8 @@ def with_auxk(
         Gao et al. (2024), *Scaling and evaluating sparse autoencoders*, §2.4, A.2.
     """
     model, posterior = autoencoder.model, autoencoder.guide.posterior
-    _check(model.model if isinstance(model, Crosscoder) else model, posterior.encoder)
+    encoder = getattr(posterior, "encoder", None)  # top-down guides have none
+    _check(model.model if isinstance(model, Crosscoder) else model, encoder)
     dead = DeadLatents(posterior.latents, after=after).to(autoencoder.W_dec.device)
     noise = model.noise().item() / check_positive("coefficient", coefficient) ** 0.5
     k = max(1, model.decoder.d_model // 2) if k is None else k
@@ -62,7 +63,7 @@ def with_auxk(
     return Autoencoder(residual, guide, autoencoder.normalizer)
 
 
-def _check(model: nn.Module, encoder: nn.Module) -> None:
+def _check(model: nn.Module, encoder: nn.Module | None) -> None:
     link = model.link if isinstance(model, SparseAutoencoder) else nn.Identity()
     fixed = isinstance(model.noise, FixedNoise)
     linear = isinstance(encoder, AbstractDictionaryEncoder | HierarchicalEncoder)

@@ -65,7 +65,8 @@ def ladder_autoencoder(
 
     Raises:
         ConfigError: ``tiers.sizes``, ``tiers.count``, ``prior.bad_l1``, ``ladder.gamma``,
-            ``product.factors``, ``product.learned``.
+            ``ladder.decoder`` for anything but a class of decoder, ``product.factors``,
+            ``product.learned``.
 
     Example:
         >>> ladder_autoencoder(4, (16, 6), l1=0.1).encode(torch.zeros(2, 4)).shape
@@ -75,6 +76,12 @@ def ladder_autoencoder(
         *From Organized Shelves to Layered Catalogs* (structured-prior crosscoders and ladder SAEs).
     """
     sizes = check_sizes(sizes)
+    if not hasattr(decoder, "from_levels"):
+        raise ConfigError(
+            f"levels make an activation by a class of decoder: got {decoder!r}, expected "
+            "LateralDecoder or AdditiveDecoder itself.",
+            code="ladder.decoder",
+        )
     given = l1 if isinstance(l1, Sequence) else [l1 / 2**i for i in range(len(sizes))]
     strengths = [check_positive("l1", one) for one in check_count("l1", given, sizes)]
     beliefs = [LaplacePrior(n, scale=1 / one) for n, one in zip(sizes, strengths, strict=True)]
