@@ -1,6 +1,7 @@
 """What a dead latent starts again as: an atom in what it writes, a row in what it reads."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -39,7 +40,8 @@ class Restart:
         if not isinstance(pair, LayeredAutoencoder):
             direction = nn.functional.normalize(residual, dim=-1)
             return cls(direction, direction)
-        targets, place = tuple(pair.layers[i] for i in pair.model.targets), target_columns(pair)
+        chosen: Any = pair.model.targets
+        targets, place = tuple(pair.layers[i] for i in chosen), target_columns(pair)
         writes = _columns_of(getattr(pair.model.decoder, "writes", None), dead, targets, residual)
         reads = _columns_of(getattr(encoder, "reads", None), dead, pair.layers, x)
         rows = pair.normalizer(x).clone()
