@@ -8,10 +8,12 @@ from vsae import (
     AmortizedGuide,
     Crosscoder,
     LayeredAutoencoder,
+    LayeredEncoder,
     LinearDecoder,
     LinearEncoder,
     MeanFieldPosterior,
     RefreshedNeighbours,
+    ReLUPosterior,
     SkipConnection,
     SparseAutoencoder,
     SpikeSlabPosterior,
@@ -92,12 +94,12 @@ def test_an_ablation_gives_back_the_shape_it_was_given():
 
 
 def test_a_part_cannot_be_taken_out_of_layers_that_are_given():
-    inner = crosscoder()
-    decoder = topk_crosscoder(LAYERS[1:], K, k=3).model
+    inner = topk_crosscoder(LAYERS[1:], K, k=3).model.model
     skip = SkipConnection(LAYERS, inputs=(0,), targets=(1, 2))
-    model = Crosscoder(decoder.model, LAYERS, targets=(1, 2), skip=skip)
+    model = Crosscoder(inner, LAYERS, targets=(1, 2), skip=skip)
+    encoder = LayeredEncoder(inner.decoder, LAYERS, targets=(1, 2))
     with pytest.raises(VsaeError) as caught:
-        ablation(LayeredAutoencoder(model, inner.guide), [0])
+        ablation(LayeredAutoencoder(model, AmortizedGuide(ReLUPosterior(encoder))), [0])
     assert caught.value.code == "intervention.targets"
 
 
