@@ -2,6 +2,7 @@
 
 import math
 
+import jaxtyping
 import numpy as np
 import pytest
 import scipy.linalg
@@ -22,7 +23,7 @@ from vsae import (
     topk_autoencoder,
     variational_autoencoder,
 )
-from vsae.errors import DataError, ShapeError
+from vsae.errors import DataError, DTypeError, ShapeError
 
 seeds = st.integers(0, 2**31)
 EPS = np.finfo(np.float64).eps
@@ -215,3 +216,18 @@ def test_bad_input_is_a_typed_error(make, kind, code):
     with pytest.raises(kind) as caught:
         make()
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("kind", [AffineNormalizer, WhiteningNormalizer])
+def test_units_of_integers_are_refused(kind, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is without tests
+    with pytest.raises(DTypeError) as caught:
+        kind.fit(torch.randint(10, (50, 3)))
+    assert caught.value.code == "data.dtype"
+
+
+def test_units_of_16_bits_are_kept_in_32():
+    x = (5 * torch.randn(400, 3) + 100).bfloat16()
+    units = AffineNormalizer.fit(x)
+    assert units.mean.dtype == units.scale.dtype == torch.float32
+    torch.testing.assert_close(units.mean, x.double().mean(0).float())

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vsae.batches import check_finite
-from vsae.errors import ConfigError, DTypeError, ShapeError
+from vsae.errors import ConfigError, ShapeError
 from vsae.layers import check_layers, per_column, take
+from vsae.normalizers import check_floats
 
 
 class LayerNormalizer(nn.Module):
@@ -72,12 +72,7 @@ class LayerNormalizer(nn.Module):
                 f"{tuple(x.shape)}. Use pair.rows(x), or x.flatten(1).",
                 code="data.rank",
             )
-        if not x.is_floating_point():
-            raise DTypeError(
-                f"a normaliser is fitted to floats: got {x.dtype}. Cast the data: x.float().",
-                code="data.dtype",
-            )
-        check_finite(x)
+        check_floats(x)
         mean = x.mean(0, dtype=torch.float64)
         squares = (x.double() - mean).square().mean(0).split(layers)
         scales = torch.stack([square.mean().sqrt() for square in squares])

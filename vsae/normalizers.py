@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vsae.batches import check_finite
-from vsae.errors import ConfigError, ShapeError
+from vsae.errors import ConfigError, DTypeError, ShapeError
 
 
 class IdentityNormalizer(nn.Module):
@@ -57,15 +57,24 @@ class AffineNormalizer(nn.Module):
 
     @classmethod
     def fit(cls, x: Float[Tensor, "rows d"]) -> "AffineNormalizer":
-        """Centre the data ``(rows, d)`` and scale it to ``E‖x‖² = d``."""
+        """Centre the data ``(rows, d)`` and scale it to ``E‖x‖² = d``.
+
+        Of activations in 16 bits the units are float32, as a model's parameters are.
+
+        Raises:
+            ShapeError: ``data.rank`` unless ``(rows, d)``.
+            DTypeError: ``data.dtype`` unless floats.
+            NonFiniteDataError: ``data.nonfinite``.
+        """
         if x.dim() != 2:
             raise ShapeError(
                 f"a normaliser is fitted to (rows, d): got {tuple(x.shape)}.", code="data.rank"
             )
-        check_finite(x)
+        check_floats(x)
         mean = x.mean(0, dtype=torch.float64)
         variance = (x.double() - mean).square().mean()
-        return cls(mean.to(x.dtype), variance.sqrt().to(x.dtype))
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        return cls(mean.to(dtype), variance.sqrt().to(dtype))
 
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*batch d"]:
         return (x - self.mean) / self.scale[..., None]
@@ -76,3 +85,13 @@ class AffineNormalizer(nn.Module):
     def log_jacobian(self, d_model: int) -> Tensor:
         """``-d log scale``, ``()`` or ``(R,)``: a normalised ELBO plus this is in raw units."""
         return -d_model * (self.scale.squeeze(-1) if self.scale.dim() else self.scale).log()
+
+
+def check_floats(x: Tensor) -> None:
+    """Raise ``data.dtype`` unless activations are floats, ``data.nonfinite`` unless finite."""
+    if not x.is_floating_point():
+        raise DTypeError(
+            f"a normaliser is fitted to floats: got {x.dtype}. Cast the data: x.float().",
+            code="data.dtype",
+        )
+    check_finite(x)

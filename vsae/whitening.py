@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from priors.replicas import rows_times
 from vsae.batches import check_finite
 from vsae.errors import DataError, ShapeError
+from vsae.normalizers import check_floats
 
 
 class WhiteningNormalizer(nn.Module):
@@ -77,12 +78,13 @@ class WhiteningNormalizer(nn.Module):
             ShapeError: ``data.rank`` unless ``(rows, d)``.
             DataError: ``normalizer.rank`` if the covariance is singular to the rounding of ``x``,
                 as it is with no more rows than columns; ``data.nonfinite``.
+            DTypeError: ``data.dtype`` unless floats.
         """
         if x.dim() != 2:
             raise ShapeError(
                 f"a normaliser is fitted to (rows, d): got {tuple(x.shape)}.", code="data.rank"
             )
-        check_finite(x)
+        check_floats(x)
         rows, d_model = x.shape
         if rows <= d_model:
             raise _singular(max(rows - 1, 0), d_model, f"the covariance of {rows} rows")

@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="vsae train",
         usage="vsae train DATA --out FOLDER [--architecture NAME] [options]",
-        description="Train on (rows, d), or (rows, layers, d), in a file, or a source: stories260K.",
+        description="Train on (rows, d) or (rows, layers, d) in a file, or a source: stories260K.",
         epilog="example: vsae train acts.npy --out runs/first --architecture topk --k 16",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
