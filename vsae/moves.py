@@ -75,9 +75,9 @@ def split_and_merge(
         >>> x = torch.randn(600, 4, generator=torch.Generator().manual_seed(0)).relu()
         >>> recipe = RecoveryRecipe(l1_rows=1000, slab_rows=1000, final_rows=0, batch_size=100)
         >>> pair = recipe.train(x, latents=8, progress=False)
-        >>> before = float(pair.elbo(x).mean())
+        >>> before = pair.elbo(x).mean().item()
         >>> found = split_and_merge(pair, x, rows=600)
-        >>> float(pair.elbo(x).mean()) >= before
+        >>> pair.elbo(x).mean().item() >= before
         True
 
     Source:
