@@ -103,6 +103,8 @@ def test_a_latent_that_is_two_features_becomes_both_and_its_sibling_is_told_apar
     assert found.split == ((0, 3),)
     best = (pair.W_dec @ features[:4].mT).amax(0)
     assert best.min() > 0.95, best
+    rates, firsts, _ = pair.model.prior.moments[:, [0, 3]]
+    torch.testing.assert_close(firsts / rates, torch.full((2,), SIZE))
     assert bound(pair, x) > before + 1
 
 
@@ -114,6 +116,17 @@ def test_at_the_truth_nothing_moves():
     assert found.merged == found.split == ()
     after = state(pair)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_judged_by_all_rows_the_bound_never_falls(seed):
+    torch.manual_seed(seed)
+    x = torch.randn(300, D).relu() + 0.1 * torch.randn(300, D)
+    pair = pair_of(torch.randn(14, D), [0.1] * 12 + [1e-5] * 2, [1.0] * 14)
+    before = bound(pair, x)
+    found = split_and_merge(pair, x, seed=seed, rows=300)
+    assert found.split  # something moved
+    assert bound(pair, x) > before
 
 
 def test_a_move_is_a_function_of_its_seed_and_leaves_the_mode():

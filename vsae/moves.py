@@ -53,15 +53,16 @@ def split_and_merge(
     .. math:: w \to \tfrac1{\sqrt2}(w - r),\ \tfrac1{\sqrt2}(w + r)
 
     of which a free latent takes one; latents that fire only where this one does lose what lies in
-    the plane of both. A move is made in place and taken back unless the ELBO of the rows that it
-    is about rises. It leaves a rough start: train on afterwards.
+    the plane of both. A move is made in place and taken back unless the ELBO of ``x`` rises: that
+    of some rows on which its latents fire and some on which they do not, or of all if ``rows`` is
+    as many. It leaves a rough start: train on afterwards.
 
     Args:
         pair: Under a :class:`vsae.FittedSpikeSlabPrior`, with a :class:`vsae.LinearDecoder`.
         x: Rows to look at, in raw units; some ten thousand.
         seed: Of which rows a move is judged by.
         most: Latents that are tried to be split, those first in which most is left over.
-        rows: That a move is judged by, of those on which its latents fire.
+        rows: That a move is judged by, of those on which its latents fire and of the others each.
 
     Returns:
         What was kept.
@@ -189,18 +190,27 @@ class _Search:
         return atoms, moments
 
     def _keep(self, about: Tensor, atoms: Tensor, moments: Tensor, latents: list[int]) -> bool:
-        """Make a move; take it back unless the ELBO of the rows that it is about rises."""
-        rows = about.nonzero().flatten()
-        dealt = torch.randperm(len(rows), generator=self.generator).to(rows.device)
-        some = self.x[rows[dealt[: self.rows]]]
-        before, old = self.pair.elbo(some).sum(), (self.atoms.clone(), self.prior.moments.clone())
+        """Make a move; take it back unless the ELBO of all rows, estimated, rises."""
+        some, weights = self._judges(about)
+        before, old = self.pair.elbo(some), (self.atoms.clone(), self.prior.moments.clone())
         self._set(atoms, moments)
-        kept = bool(self.pair.elbo(some).sum() > before)
+        kept = bool(((self.pair.elbo(some) - before) * weights).sum() > 0)
         if kept:
             self.moved[latents] = True
         else:
             self._set(*old)
         return kept
+
+    def _judges(self, about: Tensor) -> tuple[Tensor, Tensor]:
+        """Some rows that a move is about and some others, and how many each stands for."""
+        chosen, weights = [], []
+        for kind in (about, ~about):
+            rows = kind.nonzero().flatten()
+            dealt = torch.randperm(len(rows), generator=self.generator).to(rows.device)
+            chosen.append(rows[dealt[: self.rows]])
+            share = len(rows) / max(1, len(chosen[-1]))
+            weights.append(torch.full_like(chosen[-1], share, dtype=self.x.dtype))
+        return self.x[torch.cat(chosen)], torch.cat(weights)
 
     def _set(self, atoms: Tensor, moments: Tensor) -> None:
         self.atoms.copy_(atoms)
