@@ -244,8 +244,8 @@ MOVES = [
     ("split: size of the halves", "vsae/moves.py", "moments[1, k] / moments[0, k] / 2**0.5", "moments[1, k] / moments[0, k]"),
     ("split: where those below are silent", "vsae/moves.py", "self.left[alone if int(alone.sum()) >= FEWEST else self.fires[:, k]]", "self.left[self.fires[:, k]]"),
     ("split: those below leave the plane", "vsae/moves.py", "rest = atoms[tied] - atoms[tied] @ plane.mT @ plane", "rest = atoms[tied]"),
-    ("kept where the bound rises", "vsae/moves.py", "* weights).sum() > 0)", "* weights).sum() < 0)"),
-    ("judged by other rows, too", "vsae/moves.py", "for kind in (about, ~about)", "for kind in (about, about)"),
+    ("kept where the bound rises", "vsae/moves.py", "kept = self._bound(judges) > before", "kept = self._bound(judges) < before"),
+    ("judged by other rows, too", "vsae/moves.py", "self._some(~about)", "self._some(about)"),
     ("taken back", "vsae/moves.py", "self._set(*old)", "pass"),
 ]  # fmt: skip
 SUITES = {
