@@ -237,19 +237,7 @@ ROWS = [
     ("target: active codes", "vsae/target_l0.py", "else code > 0", "else code > 0.5"),
     ("target: limits", "vsae/target_l0.py", "self.log_beta.clamp_(*map(math.log, self.limits))", "self.log_beta.clamp_(-50, 50)"),
 ]  # fmt: skip
-MOVES = [
-    ("merge: what the second adds", "vsae/moves.py", "sizes[i] * self.atoms[i] + sizes[j] * self.atoms[j]", "sizes[i] * self.atoms[i]"),
-    ("merge: the second is free", "vsae/moves.py", "torch.full_like(rate, LEAST)", "rate"),
-    ("split: halves", "vsae/moves.py", "torch.stack([atom - along, atom + along]), dim", "torch.stack([atom, atom + along]), dim"),
-    ("split: size of the halves", "vsae/moves.py", "moments[1, k] / moments[0, k] / 2**0.5", "moments[1, k] / moments[0, k]"),
-    ("split: where those below are silent", "vsae/moves.py", "self.left[alone if int(alone.sum()) >= FEWEST else self.fires[:, k]]", "self.left[self.fires[:, k]]"),
-    ("split: those below leave the plane", "vsae/moves.py", "rest = atoms[tied] - atoms[tied] @ plane.mT @ plane", "rest = atoms[tied]"),
-    ("kept where the bound rises", "vsae/moves.py", "kept = self._bound(judges) > before", "kept = self._bound(judges) < before"),
-    ("judged by other rows, too", "vsae/moves.py", "self._some(~about)", "self._some(about)"),
-    ("taken back", "vsae/moves.py", "self._set(*old)", "pass"),
-]  # fmt: skip
 SUITES = {
-    "moves": (["tests/test_moves.py"], "not rounds", MOVES),
     "crosscoders": (CROSSCODER_TESTS, "not (flat_model or presets)", CROSSCODERS),
     "ladders": (LADDER_TESTS, "", LADDERS),
     "rows": (ROW_TESTS, "", ROWS),

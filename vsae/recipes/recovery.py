@@ -1,7 +1,7 @@
 """The recommended recipe: ℓ1 sparse coding first, then spike and slab, on one dictionary."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,6 @@ from vsae.fitted_spike_slab import FittedSpikeSlabPrior
 from vsae.guides import AmortizedGuide
 from vsae.likelihood import FixedNoise
 from vsae.models.sae import SparseAutoencoder
-from vsae.moves import split_and_merge
 from vsae.normalizers import AffineNormalizer
 from vsae.posteriors.fista import FISTAPosterior
 from vsae.posteriors.mean_field import MeanFieldPosterior
@@ -32,7 +31,6 @@ from vsae.schedules import Constant, LinearDecay
 from vsae.training import fit
 
 ATOMS, FIRST_ROWS = 8_000_000, 20_000  # a random stream; rows that amplitudes are first read from
-LOOKED_AT = 16_000  # rows that moves are found on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +62,6 @@ class RecoveryRecipe:
         iterations: Of the mean field.
         damping: Of the mean field.
         spread: Greatest relative deviation of amplitudes.
-        rounds: Times that, after phase 2, latents are merged and split
-            (:func:`vsae.split_and_merge`) and trained on: for features that seldom fire alone.
-        round_rows: Rows of each such training, a phase 2 of its own.
         gates: Of the pair after phase 1, the prior of which latents fire: structure that is known
             (:class:`priors.TreeGatesPrior`, :class:`priors.IsingGatesPrior`) or learned
             (:class:`vsae.CoFiringGatesPrior`). Independent, with a rate each, if ``None``.
@@ -100,8 +95,6 @@ class RecoveryRecipe:
     iterations: int = 12
     damping: float = 0.3
     spread: float = 0.15
-    rounds: int = 0
-    round_rows: int = 60_000
     gates: Callable[[Autoencoder], nn.Module] | None = None
 
     def train(
@@ -121,12 +114,6 @@ class RecoveryRecipe:
         if self.slab_rows:
             second = self.slab_phase(first.autoencoder, x, seed=seed)
             yield second
-            for turn in range(self.rounds):
-                split_and_merge(second.autoencoder, x[:LOOKED_AT], seed=seed + turn)
-                second = replace(self, slab_rows=self.round_rows).slab_phase(
-                    second.autoencoder, x, seed=seed + 3 + turn
-                )
-                yield second
             if self.final_rows:
                 yield self.final_phase(second.autoencoder, x, seed=seed)
 
