@@ -124,6 +124,11 @@ def test_a_prior_of_other_latents_than_the_slots_are_of():
     assert error.context == {"prior": 8, "decoder": 16}
 
 
+def test_a_strength_that_is_a_tensor_is_not_read_in_training():
+    elbo = SampleGraphELBO(Graph.ring(12), strength=lambda step: torch.empty(2, 1, device="meta"))
+    elbo.on(torch.arange(12)[None].expand(2, -1), 0)  # a controller's, one per replica, say
+
+
 @pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
 def test_a_schedule_of_strengths_is_held_to_what_a_constant_is(strength):
     graph, x = Graph.ring(20), torch.randn(20, 4)

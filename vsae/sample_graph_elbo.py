@@ -114,9 +114,9 @@ class SampleGraphELBO(ClosedFormELBO):
         return {"smoothness": strength * row_smoothness(code, edges)}
 
 
-def _checked(strength: float) -> float:
-    """Below zero neighbours would be pushed apart, without a bound."""
-    if not 0 <= strength < float("inf"):
+def _checked(strength: float | Tensor) -> float | Tensor:
+    """Below zero neighbours would be pushed apart, without a bound; a tensor stays unread."""
+    if not isinstance(strength, Tensor) and not 0 <= strength < float("inf"):
         raise ConfigError(
             f"a strength is a finite number: got {strength}, expected >= 0.", code="elbo.strength"
         )
