@@ -88,6 +88,8 @@ from vsae.models.sae import SparseAutoencoder as SparseAutoencoder
 from vsae.models.support import SupportAutoencoder as SupportAutoencoder
 from vsae.models.switch import SwitchAutoencoder as SwitchAutoencoder
 from vsae.models.tiered import TieredAutoencoder as TieredAutoencoder
+from vsae.moves import Moves as Moves
+from vsae.moves import split_and_merge as split_and_merge
 from vsae.noise import noise_from as noise_from
 from vsae.normalizers import AffineNormalizer as AffineNormalizer
 from vsae.normalizers import IdentityNormalizer as IdentityNormalizer

@@ -1,6 +1,7 @@
 """The M-step of spike and slab: rates and amplitudes from the posterior's moments."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -91,7 +92,12 @@ class FittedSpikeSlabPrior(PosteriorObserver):
 
     @torch.no_grad()
     def observe_posterior(self, posterior: dict[str, Distribution]) -> None:
-        self.moments.lerp_(self._now(posterior["z"]), self.rate)
+        self.follow(torch.lerp(self.moments, self._now(posterior["z"]), self.rate))
+
+    @torch.no_grad()
+    def follow(self, moments: Float[Tensor, "3 K"]) -> None:
+        """Take these for the rate and the two moments of every latent."""
+        self.moments.copy_(moments)
         probability, first, second = self.moments
         self.prior.gates.match(probability.clamp(LEAST, GREATEST))
         shared = first.sum() / probability.sum()

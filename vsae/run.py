@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -96,10 +96,28 @@ class Run:
         self._replicas = num_replicas(autoencoder)
         shape = (self._replicas,) if self._replicas else ()
         self._finite = torch.ones(shape, dtype=torch.bool, device=self._device)
+        self._between: list[tuple[Container[int], Callable[[int], object]]] = []
+
+    def between(self, steps: Container[int], act: Callable[[int], object]) -> "Run":
+        """Call ``act(step)`` before each of these steps, for what no gradient does; the run itself.
+
+        Example:
+            >>> from vsae import fit, l1_autoencoder
+            >>> run = fit(l1_autoencoder(2, 4, l1=0.1), torch.randn(100, 2), steps=6)
+            >>> called = []
+            >>> _ = run.between(range(2, 6, 2), called.append).run(progress=False)
+            >>> called
+            [2, 4]
+        """
+        self._between.append((steps, act))
+        return self
 
     def __iter__(self) -> Iterator[StepRecord]:
         try:
             while self.step < self.steps:
+                for due, act in self._between:
+                    if self.step in due:
+                        act(self.step)
                 record = self._step(self.step)
                 self.step += 1
                 yield record

@@ -1,5 +1,6 @@
 """What the numbers say of the synthetic parts, by rules that were written before them."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from toys.recovery_cases import RECOVERY_CASES
@@ -15,6 +16,7 @@ from toys.reproduce.recovery_results import (
     mean,
 )
 from toys.reproduce.recovery_structure import STRUCTURES
+from toys.reproduce.recovery_synthetic import SLAB, STILL
 from toys.reproduce.recovery_tables import calibrated
 from toys.reproduce.tables import number
 
@@ -30,7 +32,7 @@ def findings(results: Results) -> list[str]:
     lines = [RULE]
     if "data-a" in results.parts:
         lines += against_field(results, "data-a")
-        lines += [*phases(results), *structures(results), *places(results)]
+        lines += [*phases(results), *moved(results), *structures(results), *places(results)]
     if "families" in results.parts:
         lines += [*by_family(results), *other_widths(results)]
     if "calibration" in results.parts:
@@ -78,13 +80,25 @@ def phases(results: Results) -> Iterator[str]:
 def structures(results: Results) -> Iterator[str]:
     """What structure in the prior adds to none."""
     wide = results.settings.widths[0]
-    none = results.ours("data-a", wide)
-    for name in STRUCTURES:
-        rows = results.ours("data-a", wide, name)
+    for arm, name in itertools.product((SLAB, STILL), STRUCTURES):
+        none, rows = results.ours("data-a", wide, arm=arm), results.ours("data-a", wide, name, arm)
         if name == "none" or not rows or not none:
             continue
-        parts = [f"{m} {compared(rows, none, m)}" for m in ("mcc", "f1", "share")]
-        yield f"Structure,{STRUCTURE_LABELS[name]}, against none: {'; '.join(parts)}."
+        moved = "" if arm == SLAB else ", without moves"
+        yield f"Structure,{STRUCTURE_LABELS[name]}, against none{moved}: {all_three(rows, none)}."
+
+
+def moved(results: Results) -> Iterator[str]:
+    """What moves between latents bring."""
+    wide = results.settings.widths[0]
+    ours, still = results.ours("data-a", wide), results.ours("data-a", wide, arm=STILL)
+    if ours and still:
+        yield f"Moves between latents, against none: {all_three(ours, still)}."
+
+
+def all_three(one: Sequence[Mapping], other: Sequence[Mapping]) -> str:
+    """Two arms compared by what is found and by what fires."""
+    return "; ".join(f"{m} {compared(one, other, m)}" for m in ("mcc", "f1", "share"))
 
 
 def places(results: Results) -> Iterator[str]:

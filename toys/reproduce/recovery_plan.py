@@ -144,16 +144,25 @@ def data_a(chosen: Settings, found: Chosen) -> Iterator[Job]:
         where = draw("data-a", seed, chosen)
         yield plain_slab("data-a", seed, chosen)
         yield RecipeJob(draw=where, latents=wide, recipe=only_l1(chosen.recipe), watch=True)
+    for seed in chosen.seeds[: chosen.structured]:
+        yield from structured(draw("data-a", seed, chosen), wide, chosen.recipe)
     for seed in chosen.seeds[: chosen.few]:
         where = draw("data-a", seed, chosen)
         for arm in WIDE:
             yield from field_jobs(where, arm, wide, found, chosen, watch=True)
-        for name in ("learned", "shuffled", "true"):
-            yield RecipeJob(draw=where, latents=wide, recipe=chosen.recipe, structure=name)
         for recipe in (only_l1(chosen.recipe), chosen.recipe):
             yield RecipeJob(draw=where, latents=narrow, recipe=recipe)
         for arm in NARROW:
             yield from field_jobs(where, arm, narrow, found, chosen)
+
+
+def structured(where: Draw, latents: int, recipe: RecoveryRecipe) -> Iterator[RecipeJob]:
+    """Structure that is learned while latents move, and given where they stay what they are."""
+    for name in ("learned", "shuffled"):
+        yield RecipeJob(draw=where, latents=latents, recipe=recipe, structure=name)
+    for name in ("none", "true"):
+        still = replace(recipe, moves=0)
+        yield RecipeJob(draw=where, latents=latents, recipe=still, structure=name)
 
 
 def plain_slab(case: str, seed: int, chosen: Settings) -> RecipeJob:

@@ -7,13 +7,14 @@ from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.recovery_runs import Part
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_settings import Settings
-from toys.reproduce.recovery_synthetic import L1, SLAB
+from toys.reproduce.recovery_synthetic import L1, SLAB, STILL
 from toys.reproduce.tables import Interval
 
 PRUNED = "ours-pruned"
 LABELS = {
     L1: "ours, ℓ1 phase alone",
     SLAB: "ours, spike and slab",
+    STILL: "ours, spike and slab, no moves",
     PRUNED: "ours, pruned from the wider",
 } | {name: arm.label for name, arm in FIELD_ARMS.items()}
 STRUCTURE_LABELS = {
@@ -59,7 +60,7 @@ class Results:
         for row in self.rows(case):
             if row["failed"] is None:
                 found.setdefault(key_of(row), []).append(row)
-        order = [SLAB, L1, PRUNED, *FIELD_ARMS]
+        order = [SLAB, STILL, L1, PRUNED, *FIELD_ARMS]
         return dict(sorted(found.items(), key=lambda item: (-item[0][1], order.index(item[0][0]))))
 
     def ours(

@@ -20,8 +20,9 @@ class Settings:
 
     Args:
         seeds: Generator seeds of which results are reported; no setting was chosen on them.
-        few: How many of them are run of what takes longest: the field's arms, structure and the
-            second width on Data A, families beyond the copulas, other widths of the copulas.
+        few: How many of them are run of the field's arms and the second width on Data A, families
+            beyond the copulas, other widths of the copulas.
+        structured: The same of structure, and of no moves, on Data A.
         choosing: The one on which settings of the field's arms are chosen.
         recipe: Ours, one for all synthetic data.
         batch: Rows per update of the field's arms.
@@ -67,14 +68,15 @@ class Settings:
     """
 
     seeds: tuple[int, ...] = REPORTING
-    few: int = 3
+    few: int = 5
+    structured: int = 3
     choosing: int = CHOOSING[0]
     recipe: RecoveryRecipe = field(default_factory=RecoveryRecipe)
     batch: int = 256
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     rows: int = 600_000
     test: int = 8_192
-    seen: int = 760_000
+    seen: int = 1_060_000
     search: int = 200_000
     widths: tuple[int, int] = (512, 256)
     small: tuple[str, ...] = SMALL
@@ -82,12 +84,12 @@ class Settings:
     small_length: float = 0.25
     small_rows: int = 200_000
     small_test: int = 8_192
-    small_seen: int = 250_000
+    small_seen: int = 265_000
     small_search: int = 100_000
     factors: tuple[float, ...] = (0.5, 2.0)
     layers: tuple[int, ...] = (1, 2, 3, 4, 5)
     stories: int = 400
-    story_seeds: int = 3
+    story_seeds: int = 5
     story_latents: int = 512
     story_rows: int = 150_000
     story_seen: int = 350_000
@@ -152,7 +154,7 @@ def settings(*, smoke: bool, seeds: int | None) -> Settings:
 
 def _smoke() -> Settings:
     recipe = RecoveryRecipe(
-        l1_rows=1_024, slab_rows=1_024, final_rows=256, batch_size=128, iterations=3
+        l1_rows=1_024, slab_rows=1_024, final_rows=256, batch_size=128, iterations=3, moves=4
     )
     return Settings(
         seeds=REPORTING[:1],

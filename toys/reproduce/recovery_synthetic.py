@@ -21,7 +21,7 @@ from vsae.run import Run
 from vsae.schedules import LinearWarmup
 
 FIRST = 10_000  # rows seen at the first look; then twice as many, and so on
-L1, SLAB = "ours-l1", "ours"
+L1, SLAB, STILL = "ours-l1", "ours", "ours-still"  # the last without moves
 
 
 class Watch:
@@ -138,7 +138,9 @@ class RecipeJob(Job):
     @property
     def arm(self) -> str:
         """Its name in tables."""
-        return SLAB if self.recipe.slab_rows else L1
+        if not self.recipe.slab_rows:
+            return L1
+        return SLAB if self.recipe.moves else STILL
 
     def compute(self) -> Found:
         found = problem(self.draw)

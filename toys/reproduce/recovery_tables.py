@@ -1,5 +1,6 @@
 """The tables of the synthetic parts: models, places in trees, structure, families, calibration."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from toys.recovery_cases import RECOVERY_CASES
@@ -9,7 +10,7 @@ from toys.reproduce.recovery_modadd import CHANCE
 from toys.reproduce.recovery_results import Results, differences, label, mean
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_structure import STRUCTURES
-from toys.reproduce.recovery_synthetic import SLAB
+from toys.reproduce.recovery_synthetic import SLAB, STILL
 from toys.reproduce.recovery_words_arms import CONTROL
 from toys.reproduce.tables import Cell, Table
 
@@ -59,15 +60,15 @@ def structure_table(results: Results) -> Table:
     """Structure in the prior: quality, the gain on the shuffled, and the edges found."""
     wide = results.settings.widths[0]
     base, lines = results.ours("data-a", wide, "shuffled"), []
-    for name in STRUCTURES:
-        rows = results.ours("data-a", wide, name)
+    for arm, name in itertools.product((SLAB, STILL), STRUCTURES):
+        rows = results.ours("data-a", wide, name, arm)
         if not rows:
             continue
-        line: dict[str, Cell] = {"arm": label((SLAB, wide, name, None))}
+        line: dict[str, Cell] = {"arm": label((arm, wide, name, None))}
         line |= {COLUMNS[c]: mean(rows, c) for c in ("mcc", "f1", "share", "l0")}
         for metric in ("mcc", "f1"):
             gains = differences(rows, base, metric)
-            if name != "shuffled" and gains:
+            if arm == SLAB and name != "shuffled" and gains:
                 line[f"{COLUMNS[metric]} − shuffled"] = over_seeds(gains)
         lines.append(line | _edges(rows))
     return Table("Structure between gates, Data A; edges between matched latents", lines)

@@ -43,6 +43,7 @@ class WordSettings:
             l1=(3.0, 0.8),
             l1_rows=20_000,
             slab_rows=10_000,
+            moves=0,
             final_rows=0,
             noise=(0.6, 0.3),
             shape=1.0,
@@ -63,7 +64,13 @@ def word_smoke() -> WordSettings:
         coding=SparseCodingRecipe(k=8, l1_rows=512, relaxed_rows=256, iterations=5),
         ks=(3, 12),
         slab=RecoveryRecipe(
-            l1=(3.0, 0.8), l1_rows=512, slab_rows=512, final_rows=0, noise=(0.6, 0.3), iterations=3
+            l1=(3.0, 0.8),
+            l1_rows=512,
+            slab_rows=512,
+            final_rows=0,
+            noise=(0.6, 0.3),
+            iterations=3,
+            moves=0,
         ),
         gates=("none", "tree", "tree-shuffled"),
         levels=(3.0,),

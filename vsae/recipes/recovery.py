@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ from vsae.fitted_spike_slab import FittedSpikeSlabPrior
 from vsae.guides import AmortizedGuide
 from vsae.likelihood import FixedNoise
 from vsae.models.sae import SparseAutoencoder
+from vsae.moves import split_and_merge
 from vsae.normalizers import AffineNormalizer
 from vsae.posteriors.fista import FISTAPosterior
 from vsae.posteriors.mean_field import MeanFieldPosterior
@@ -30,7 +32,8 @@ from vsae.run import Run
 from vsae.schedules import Constant, LinearDecay
 from vsae.training import fit
 
-ATOMS, FIRST_ROWS = 8_000_000, 20_000  # a random stream; rows that amplitudes are first read from
+ATOMS, MOVED = 8_000_000, 10_000_000  # random streams
+FIRST_ROWS, LOOKED_AT = 20_000, 16_000  # amplitudes are first read from, moves found on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,9 @@ class RecoveryRecipe:
        mixes parents into children.
     2. Slab: mean-field codes under spike and slab with a noise per row, whose floor goes from
        ``noise[0]`` to ``noise[1]``; rates and amplitudes by closed-form M-steps from those of
-       phase 1. Amplitudes away from zero separate what the first phase mixed.
+       phase 1. Amplitudes away from zero separate what the first phase mixed. From time to time
+       latents are merged, and until the learning rate falls others split with what that leaves
+       free (:func:`vsae.split_and_merge`).
 
     Args:
         l1_rows: Rows of phase 1.
@@ -62,6 +67,9 @@ class RecoveryRecipe:
         iterations: Of the mean field.
         damping: Of the mean field.
         spread: Greatest relative deviation of amplitudes.
+        moves: Into as many parts moves divide phase 2, the last quarter without; 0 for no moves. A
+            prior of gates that says which latents belong together should have none: they change
+            what a latent is.
         gates: Of the pair after phase 1, the prior of which latents fire: structure that is known
             (:class:`priors.TreeGatesPrior`, :class:`priors.IsingGatesPrior`) or learned
             (:class:`vsae.CoFiringGatesPrior`). Independent, with a rate each, if ``None``.
@@ -79,7 +87,7 @@ class RecoveryRecipe:
     """
 
     l1_rows: int = 80_000
-    slab_rows: int = 600_000
+    slab_rows: int = 900_000
     final_rows: int = 80_000
     batch_size: int = 256
     l1: tuple[float, float] = (1.5, 0.3)
@@ -95,6 +103,7 @@ class RecoveryRecipe:
     iterations: int = 12
     damping: float = 0.3
     spread: float = 0.15
+    moves: int = 22
     gates: Callable[[Autoencoder], nn.Module] | None = None
 
     def train(
@@ -135,8 +144,15 @@ class RecoveryRecipe:
         prior = FittedSpikeSlabPrior(self._first_prior(pair, x), spread=self.spread)
         coherence = Coherence(decoder, weight=self.slab_coherence)
         new = self._slab_pair(pair, prior, AnnealedNoise(*self.noise, length=steps), coherence)
-        decay = LinearDecay(start=steps * 3 // 5, end=steps)
-        return self._fit(new, x, steps, self.slab_lr, decay, seed + 1)
+        settled = steps * 3 // 5
+        decay = LinearDecay(start=settled, end=steps)
+        run = self._fit(new, x, steps, self.slab_lr, decay, seed + 1)
+        if self.moves and steps >= self.moves:
+            every = steps // self.moves
+            run.between(
+                range(every, steps * 3 // 4, every), partial(self._move, new, x, seed, settled)
+            )
+        return run
 
     def final_phase(self, pair: Autoencoder, x: Float[Tensor, "rows d"], *, seed: int = 0) -> Run:
         """The same with every latent's amplitude its own, and no belief about the dictionary."""
@@ -157,6 +173,13 @@ class RecoveryRecipe:
             decoder, prior, noise, iterations=self.iterations, damping=self.damping
         )
         return Autoencoder(model, AmortizedGuide(guide), pair.normalizer)
+
+    def _move(self, pair: Autoencoder, x: Tensor, seed: int, settled: int, step: int) -> None:
+        """Moves that some rows suggest, others every time; no splits that stay untrained."""
+        generator = stream(seed, MOVED + step)
+        picked = torch.randperm(len(x), generator=generator)[:LOOKED_AT]
+        most = None if step < settled else 0
+        split_and_merge(pair, x[picked.to(x.device)], seed=seed + step, most=most)
 
     def _first_prior(self, pair: Autoencoder, x: Tensor) -> SpikeSlabPrior:
         """Rates and amplitudes of codes, without the small ones that ℓ1 leaves."""

@@ -1,0 +1,321 @@
+"""Split and merge: planted optima are left, splits without a use are undone, oracles by numpy."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from priors import BernoulliPrior, SpikeSlabPrior, TruncatedNormalPrior
+from vsae import (
+    AmortizedGuide,
+    Autoencoder,
+    ExpectedELBO,
+    FittedSpikeSlabPrior,
+    FixedNoise,
+    MeanFieldPosterior,
+    RecoveryRecipe,
+    RowNoise,
+    SparseAutoencoder,
+    fit,
+    l1_autoencoder,
+    moves,
+    split_and_merge,
+)
+from vsae.decoders import LinearDecoder
+from vsae.elbo import per_row
+from vsae.errors import VsaeError
+from vsae.recipes import recovery
+
+D, ROWS, SIZE, SPREAD = 10, 4_000, 4.0, 0.4
+
+
+def axes():
+    """Ten orthonormal features."""
+    return torch.linalg.qr(torch.randn(D, D)).Q.mT
+
+
+def rows_of(fires, features):
+    amplitudes = SIZE + SPREAD * torch.randn(fires.shape)
+    return (fires * amplitudes) @ features[: fires.shape[1]]
+
+
+def pair_of(atoms, rates, sizes):
+    """Under a fitted slab whose moments are those of the given rates and amplitudes."""
+    latents = len(atoms)
+    prior = SpikeSlabPrior(BernoulliPrior(latents, rate=0.1), TruncatedNormalPrior(latents))
+    prior = FittedSpikeSlabPrior(prior, pooling=0.0)
+    rates, sizes = torch.tensor(rates), torch.tensor(sizes)
+    prior.follow(torch.stack([rates, rates * sizes, rates * sizes**2 * 1.01]))
+    decoder = LinearDecoder(latents, D)
+    with torch.no_grad():
+        decoder.W_dec.copy_(normalize(atoms, dim=-1))
+    noise = RowNoise(FixedNoise(0.05), shape=D / 2)  # as the recipe has it
+    model = SparseAutoencoder(decoder, prior, noise=noise)
+    guide = MeanFieldPosterior(decoder, prior, noise, iterations=30, damping=0.3)
+    return Autoencoder(model, AmortizedGuide(guide))
+
+
+def bound(pair, x):
+    """The ELBO per row in expectation: no draw, nothing of chance."""
+    with torch.no_grad(), pair.evaluating():
+        terms = ExpectedELBO().site_terms(pair.model, pair.guide, pair.normalizer(x))
+        return -float(sum(per_row(terms, len(x)).values()))
+
+
+def halved():
+    """Six features, the first of them two latents that fire together."""
+    features, fires = axes(), torch.rand(ROWS, 6) < 0.2
+    aside = 0.6 * features[9]
+    atoms = torch.cat([features[:6], features[:1] - aside])
+    atoms[0] += aside
+    length = float(atoms[0].norm())  # two of half the length make the feature
+    sizes = [SIZE / 2 * length, *(SIZE,) * 5, SIZE / 2 * length]
+    return features, rows_of(fires, features), pair_of(atoms, [0.2] * 7, sizes)
+
+
+def folded():
+    """Two features that are three latents: what they share, and its differences to both."""
+    features = axes()
+    kind = torch.rand(ROWS)
+    fires = torch.stack([kind < 0.2, (kind > 0.1) & (kind < 0.3), torch.rand(ROWS) < 0.2], -1)
+    one, other, alone = features[:3]
+    atoms = torch.stack([one + other, alone, one - other, other - one])
+    half = SIZE / 2**0.5
+    pair = pair_of(atoms, [0.3, 0.2, 0.1, 0.1], [1.2 * half, SIZE, half, half])
+    return features, rows_of(fires, features), pair
+
+
+def contrasted():
+    """A parent that has taken in one child, the other child written as a difference to it."""
+    features, x = axes(), None
+    parent, first = torch.rand(ROWS) < 0.3, torch.rand(ROWS) < 0.6
+    fires = torch.stack([parent, parent & first, parent & ~first, torch.rand(ROWS) < 0.2], -1)
+    x = rows_of(fires, features)
+    c, one, other, alone = features[:4]
+    atoms = torch.stack([c + one, other - one, alone, features[8]])
+    rates, sizes = [0.3, 0.12, 0.2, 1e-5], [SIZE * 2**0.5, SIZE * 2**0.5, SIZE, SIZE]
+    return features, x, pair_of(atoms, rates, sizes)
+
+
+def truth(free=0):
+    """Six features that are found, and latents that are free."""
+    features, fires = axes(), torch.rand(ROWS, 6) < 0.2
+    atoms = torch.cat([features[:6], features[9:].expand(free, -1)])
+    pair = pair_of(atoms, [*(0.2,) * 6, *(1e-5,) * free], [SIZE] * (6 + free))
+    return features, rows_of(fires, features), pair
+
+
+def test_a_feature_that_is_two_latents_becomes_one():
+    features, x, pair = halved()
+    before = bound(pair, x)
+    found = split_and_merge(pair, x, most=0)
+    assert found.merged == ((0, 6),)
+    assert found.split == found.unfolded == ()
+    assert float(pair.W_dec[0].detach() @ features[0]) > 0.999
+    assert bound(pair, x) > before + 0.1
+    rates = pair.model.prior.moments[0]
+    assert rates[6] < 1e-4 < rates[0]
+    torch.testing.assert_close(pair.model.prior.moments[1, 0] / rates[0], torch.tensor(SIZE))
+    assert pair.model.prior().probability[6] < 1e-4  # and the prior says so
+
+
+def shared(less):
+    """A feature whose stronger half of firings has a latent more, and two that are as strong."""
+    features, fires = axes(), torch.rand(ROWS, 3) < 0.3
+    fires[:, 2] = fires[:, 1] & (torch.rand(ROWS) < 0.42)
+    codes = fires * (SIZE + SPREAD * torch.randn(ROWS, 3))
+    strong = fires[:, 0] & (codes[:, 0] > SIZE)
+    tilt = normalize(features[0] + 0.3 * features[9], dim=0)
+    pair = pair_of(torch.cat([tilt[None], features[[1, 2, 8]]]), [0.3, 0.3, 0.13, 0.15], [SIZE] * 4)
+    with torch.no_grad(), pair.evaluating():
+        search = moves._Search(pair, codes @ features[:3])
+    search.codes = torch.cat([codes, (strong * 1.0)[:, None]], -1)
+    search.codes[:, 0] *= torch.where(strong, less, 1.0)
+    search.on = (search.codes > 0).double()
+    search.count = search.on.sum(0)
+    search.moved[:] = False
+    return search
+
+
+@pytest.mark.parametrize(("less", "merged"), [(0.7, [(0, 3)]), (1.0, []), (0.5, [])])
+def test_of_two_that_often_fire_together_one_says_less_if_they_share_a_feature(less, merged):
+    search = shared(less)
+    index = search.jaccard(slice(0, 4))
+    assert 0.4 < index[0, 3] < 0.55
+    assert 0.35 < index[1, 2] < 0.5
+    index[0, 3] = min(index[0, 3], 0.499)
+    search.jaccard = lambda first: index[first]
+    with torch.no_grad():
+        assert list(search.merges()) == merged
+
+
+def test_two_features_that_are_three_latents_become_two():
+    features, x, pair = folded()
+    before = bound(pair, x)
+    found = split_and_merge(pair, x, most=0)
+    assert found.unfolded == ((0, 2, 3),)
+    assert found.merged == ()
+    best = (pair.W_dec[[0, 1, 2]] @ features[:3].mT).amax(0)
+    assert best.min() > 0.999, best
+    assert pair.model.prior.moments[0, 3] < 1e-4
+    assert bound(pair, x) > before + 0.1
+
+
+def test_a_latent_that_is_two_features_becomes_both_and_its_sibling_is_told_apart():
+    features, x, pair = contrasted()
+    before = bound(pair, x)
+    assert (pair.W_dec[:3] @ features[:3].mT).abs().amax(0).max() < 0.75
+    found = split_and_merge(pair, x)
+    assert found.merged == ()
+    assert found.split == ((0, 3),)
+    best = (pair.W_dec @ features[:4].mT).amax(0)
+    assert best.min() > 0.95, best
+    rates, firsts, _ = pair.model.prior.moments[:, [0, 3]]
+    torch.testing.assert_close(firsts / rates, torch.full((2,), SIZE))
+    assert bound(pair, x) > before + 1
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_at_the_truth_nothing_moves_without_splits(free):
+    _, x, pair = truth(free)
+    before = {name: value.clone() for name, value in pair.state_dict().items()}
+    found = split_and_merge(pair, x, most=0)
+    assert found.merged == found.split == found.unfolded == ()
+    for name, value in pair.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_a_split_without_a_use_is_undone_by_the_next_merge():
+    features, x, pair = truth(free=1)
+    ((latent, other),) = split_and_merge(pair, x).split
+    assert other == 6
+    assert (pair.W_dec[latent] @ features[latent]).abs() < 0.75  # half of it
+    found = split_and_merge(pair, x, most=0)
+    assert [set(pair) for pair in found.merged] == [{latent, other}]
+    kept = found.merged[0][0]
+    assert float(pair.W_dec[kept].detach() @ features[latent]) > 0.99
+
+
+def test_no_more_are_split_than_are_free_or_asked_for():
+    _, x, pair = truth(free=3)
+    assert len(split_and_merge(pair, x, most=2).split) == 2
+    _, x, pair = truth(free=3)
+    found = split_and_merge(pair, x).split
+    assert len(found) == 3
+    assert {other for _, other in found} == {6, 7, 8}
+
+
+def test_what_is_left_over_is_the_first_eigenvalue_above_the_mean():
+    _, x, pair = truth()
+    x = x + torch.randn(ROWS, D) * torch.tensor([0.1] * 8 + [0.2, 1.0])  # one of them stands out
+    with torch.no_grad(), pair.evaluating():
+        search = moves._Search(pair, x)
+        codes = pair.encode(x)
+        left = (pair.normalizer(x) - pair.normalizer(pair.decode(codes))).numpy()
+        power = search.power(torch.Generator().manual_seed(0)).numpy()
+    for k, fires in enumerate((codes > 0).numpy().T):
+        values = np.linalg.eigvalsh(left[fires].T @ left[fires])
+        assert power[k] <= values[-1] - values.mean() + 1e-6
+        assert power[k] == pytest.approx(values[-1] - values.mean(), rel=1e-6)
+
+
+def test_likeness_is_found_in_chunks(monkeypatch):
+    monkeypatch.setattr(moves, "CHUNK", 3)
+    pair = pair_of(torch.randn(8, D), [0.1] * 8, [1.0] * 8)
+    x = torch.randn(500, D)
+    with torch.no_grad(), pair.evaluating():
+        search = moves._Search(pair, x)
+    search.on = (torch.rand(500, 8) < 0.4).to(x.dtype)
+    search.count = search.on.sum(0)
+    on = search.on.numpy() > 0
+    index = {
+        (i, j): (on[:, i] & on[:, j]).sum() / (on[:, i] | on[:, j]).sum()
+        for i, j in itertools.combinations(range(8), 2)
+    }
+    wanted = sorted((p for p in index if index[p] > 0.25), key=lambda p: -index[p])
+    assert 0 < len(wanted) < len(index)
+    found = search.alike(search.jaccard, 0.25)
+    assert [pair[1:] for pair in found] == wanted
+    assert [pair[0] for pair in found] == pytest.approx([index[p] for p in wanted])
+
+
+def test_latents_that_hardly_fire_are_left_alone():
+    _, x, pair = halved()
+    few = x[: int((x[:30] @ pair.W_dec[0].detach() > 1).sum()) + 20]
+    with torch.no_grad(), pair.evaluating():
+        assert bool(moves._Search(pair, few).moved.all())
+    assert split_and_merge(pair, few).merged == ()
+
+
+def test_a_move_is_a_function_of_its_seed_and_leaves_the_mode():
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        _, x, pair = contrasted()
+        pair.train()
+        split_and_merge(pair, x, seed=3)
+        assert pair.training
+        runs.append(pair.W_dec.detach())
+    assert torch.equal(*runs)
+
+
+@pytest.mark.parametrize(
+    ("pair", "rows", "code"),
+    [
+        (lambda: l1_autoencoder(D, 8, l1=0.1), 50, "moves.pair"),
+        (lambda: contrasted()[2], 5, "moves.rows"),
+    ],
+)
+def test_refusals(pair, rows, code):
+    with pytest.raises(VsaeError) as caught:
+        split_and_merge(pair(), torch.randn(rows, D))
+    assert caught.value.code == code
+
+
+def test_rows_that_are_not_finite_are_refused_before_anything_moves():
+    _, x, pair = contrasted()
+    x[7, 2] = torch.nan
+    before = pair.W_dec.detach().clone()
+    with pytest.raises(VsaeError) as caught:
+        split_and_merge(pair, x)
+    assert caught.value.code == "data.nonfinite"
+    assert torch.equal(before, pair.W_dec)
+
+
+@pytest.mark.parametrize(
+    ("parts", "asked"),
+    [(7, [(5, None), (10, None), (15, None), (20, None), (25, 0)]), (0, []), (40, [])],
+)
+def test_the_recipe_splits_until_the_rate_falls_and_merges_a_little_longer(
+    monkeypatch, parts, asked
+):
+    found = []
+    step = iter(range(100))
+
+    def act(pair, rows, *, seed, most):
+        assert pair.model.decoder is decoders[-1]
+        assert len(rows) == 2_000
+        found.append((seed - 7, most))
+        next(step)
+
+    monkeypatch.setattr(recovery, "split_and_merge", act)
+    x = rows_of(torch.rand(2_000, 6) < 0.2, axes())
+    sizes = {"l1_rows": 1_000, "slab_rows": 3_600, "final_rows": 1_000, "moves": parts}
+    decoders = []
+    for run in RecoveryRecipe(**sizes, batch_size=100).phases(x, latents=7, seed=7):
+        decoders.append(run.autoencoder.model.decoder)
+        run.run(every=10, progress=False)
+    assert found == asked
+
+
+def test_between_updates_a_run_does_what_it_is_asked_once_even_if_it_is_resumed():
+    called = []
+    run = fit(l1_autoencoder(4, 6, l1=0.1), torch.randn(60, 4), steps=8, batch_size=10)
+    run.between({2, 5}, lambda step: called.append((step, run.step)))
+    for record in run:
+        if record.step == 3:
+            break
+    run.run(progress=False)
+    assert called == [(2, 2), (5, 5)]
