@@ -119,6 +119,15 @@ BLOCKS = {
         page="recovery.md",
         sections=("Bars", "Findings"),
     ),
+    "recovery-moves": Block(
+        command="vsae reproduce recovery --part moves",
+        run="run.json",
+        reports=("moves.md",),
+        headings=("Bars",),
+        figures="moves.png",
+        page="recovery.md",
+        sections=("Bars", "Findings"),
+    ),
     **{
         f"part4-{part}": Block(
             command="vsae reproduce part4",

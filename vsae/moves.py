@@ -8,17 +8,21 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
+from priors.bernoulli import BernoulliPrior
 from vsae.autoencoder import Autoencoder
 from vsae.batches import stream
+from vsae.cofiring_gates import CoFiringGatesPrior
 from vsae.decoders import LinearDecoder
 from vsae.errors import ConfigError, DataError
 from vsae.fitted_spike_slab import LEAST, FittedSpikeSlabPrior
+from vsae.posteriors.mean_field import MeanFieldPosterior
 
 MOVES = 9_000_000  # a random stream
 FEWEST = 20  # firings that say what is left over where a latent fires
 TIED, SHARED = 0.5, 0.42  # Jaccard index of two latents that are one feature, and if one says less
 LEAST_LESS, LESS = 0.5**0.5, 0.9  # so much of what it says alone: not a whole feature less
 OPPOSITE = 0.85  # -cosine of latents that are differences of the same two features
+NOTHING = 0.1  # of an atom of length 1, that is left of it outside a plane
 GIVEN, OVERLAP = 0.5, 0.15  # least P(k | j) of a latent j below k, and |cosine| to be moved by k
 APART = 0.02  # relative variance of the amplitudes of a latent that is new
 FREE = 10 * LEAST  # a rate below which a latent is of no use where it is
@@ -51,9 +55,9 @@ def split_and_merge(
     latents become free, and a use for free ones.
 
     - *Merge.* One feature is two latents. They fire together, with a Jaccard index above ½; or
-      above 0.42, if the more frequent one says less where the other one fires, which two features
-      would not make each other do, but not by as much as :math:`1/\sqrt2`, as if another feature
-      had taken its place. The first becomes the mean of what they add,
+      above 0.42, if the more frequent one says less where the other one fires, which independent
+      amplitudes would not, but not by as much as :math:`1/\sqrt2`, as if another feature had
+      taken its place. The first becomes the mean of what they add,
       :math:`w_i \propto μ_i w_i + μ_j w_j`.
     - *Unfold.* Two features are three latents, :math:`w_k \propto d_1 + d_2` and, where only one
       of them fires, :math:`w_a \approx -w_b \propto d_1 - d_2`: ``k`` and ``a`` become
@@ -62,18 +66,22 @@ def split_and_merge(
       written as a difference to it. The first principal direction :math:`r` of the residuals
       where the latent fires, and none of those that fire only below it do, is the difference of
       the two: it becomes :math:`(w - r)/\sqrt2`, and a free latent :math:`(w + r)/\sqrt2`.
-      As many as are free are split, a rate of 1e-4 being free, in the order of the energy that is
-      left over along one direction.
+      Latents with a rate below 1e-4 are free; at most as many are split, those first in which most
+      energy is left over along one direction.
 
-    Latents that fire only where the one in question does lose what lies in the plane of the two
+    Latents that mostly fire where the one in question does lose what lies in the plane of the two
     new atoms. A move is a rough start, and is not judged: train on, and move again. The halves of
     a latent that was one feature still fire together then, and are merged. At the end merge only,
-    or they stay.
+    or they stay. Two *features* with a Jaccard index above ½, a child on more than half of its
+    parent's rows, are merged, too, and found no more. Thresholds are settings, chosen on toys. An
+    optimiser keeps what it remembers of latents that have moved.
 
     Args:
-        pair: Under a :class:`vsae.FittedSpikeSlabPrior`, with a :class:`vsae.LinearDecoder`; it is
-            changed in place.
-        x: Rows to look at, in raw units; some ten thousand.
+        pair: Under a :class:`vsae.FittedSpikeSlabPrior`, with a :class:`vsae.LinearDecoder` and a
+            :class:`vsae.MeanFieldPosterior`, as :class:`vsae.RecoveryRecipe` makes it; changed in
+            place. Gates are independent, or learned and then learned anew; structure that is
+            given would be that of other latents afterwards.
+        x: Rows to look at, in raw units; some ten thousand. A few ``(rows, K)`` tensors are made.
         seed: Of where power iteration starts.
         most: Latents that are split, at most; as many as are free if ``None``.
 
@@ -81,7 +89,8 @@ def split_and_merge(
         What was moved.
 
     Raises:
-        ConfigError: ``moves.pair`` for another prior or decoder.
+        ConfigError: ``moves.pair`` for another prior, decoder or posterior, ``moves.gates`` for
+            gates whose structure is given, ``moves.most`` for a negative number.
         DataError: ``moves.rows`` for too few rows, ``data.nonfinite``.
 
     Example:
@@ -97,13 +106,15 @@ def split_and_merge(
         Computation 12, merges and splits parts of mixtures; the moves of dictionaries are this
         library's.
     """
-    _check(pair, x)
+    check_movable(pair)
+    _check(pair, x, most)
     with pair.evaluating():
         search = _Search(pair, x)
     unfolded = tuple(search.unfolds())
     merged = tuple(search.merges())
     split = () if most == 0 else tuple(search.splits(stream(seed, MOVES), most))
-    search.prior.follow(search.moments)
+    pair.model.decoder.W_dec.copy_(search.atoms)
+    pair.model.prior.follow(search.moments)
     return Moves(unfolded, merged, split)
 
 
@@ -111,8 +122,8 @@ class _Search:
     """A pair, what it makes of some rows, and which of its latents have moved."""
 
     def __init__(self, pair: Autoencoder, x: Tensor) -> None:
-        self.atoms, self.prior = pair.model.decoder.W_dec, pair.model.prior
-        self.moments = self.prior.moments.clone()
+        self.atoms = pair.model.decoder.W_dec.detach().clone()
+        self.moments = pair.model.prior.moments.clone()
         codes = pair.encode(x)
         self.left = pair.normalizer(x) - pair.normalizer(pair.decode(codes))
         self.codes, self.on = codes, (codes > 0).to(x.dtype)
@@ -149,7 +160,8 @@ class _Search:
     def splits(self, generator: Generator, most: int | None) -> Iterator[tuple[int, int]]:
         """Latents, and the free one that took a half of each."""
         free = (self.moments[0] < FREE).nonzero().flatten().tolist()
-        power = torch.where(self.moved, 0.0, self.power(generator))
+        power = self.power(generator)
+        power[self.moved | (self.moments[0] < FREE)] = 0.0
         for k in power.argsort(descending=True)[: min(len(free), most or len(free))].tolist():
             if power[k] > 0 and not bool(self.moved[k]):
                 below = self.below(k)
@@ -217,11 +229,14 @@ class _Search:
         along = normalize(along - (along @ atom) * atom, dim=0)
         below = below & ((self.atoms @ along).abs() > OVERLAP)
         plane = torch.stack([atom, along])
-        rest = self.atoms[below] - self.atoms[below] @ plane.mT @ plane
+        rest = self.atoms - self.atoms @ plane.mT @ plane
         length = rest.norm(dim=-1)
-        self.atoms[below] = normalize(rest, dim=-1)
-        self.moments[1, below] *= length
-        self.moments[2, below] *= length**2
+        for gone in (below & (length < NOTHING)).nonzero().flatten().tolist():
+            self.release(gone)
+        below = below & (length >= NOTHING)
+        self.atoms[below] = normalize(rest[below], dim=-1)
+        self.moments[1, below] *= length[below]
+        self.moments[2, below] *= length[below] ** 2
         self.atoms[k] = normalize(atom - along, dim=0)
         self.atoms[other] = normalize(atom + along, dim=0)
         self._set(k, rate, size)
@@ -240,14 +255,36 @@ class _Search:
         self.moved[k] = True
 
 
-def _check(pair: Autoencoder, x: Tensor) -> None:
-    prior, decoder = pair.model.prior, pair.model.decoder
-    if not isinstance(prior, FittedSpikeSlabPrior) or not isinstance(decoder, LinearDecoder):
+def check_movable(pair: Autoencoder) -> None:
+    """Raise ``ConfigError`` (``moves.pair``, ``moves.gates``) for latents that cannot be moved."""
+    prior, decoder = getattr(pair.model, "prior", None), pair.model.decoder
+    posterior = getattr(pair.guide, "posterior", None)
+    kinds = {
+        FittedSpikeSlabPrior: prior,
+        LinearDecoder: decoder,
+        MeanFieldPosterior: posterior,
+    }
+    for kind, part in kinds.items():
+        if not isinstance(part, kind):
+            raise ConfigError(
+                f"moves are for a dictionary under spike and slab: got {type(part).__name__}, "
+                f"expected a {kind.__name__}, as RecoveryRecipe makes it.",
+                code="moves.pair",
+            )
+    if not isinstance(prior.prior.gates, BernoulliPrior | CoFiringGatesPrior):
         raise ConfigError(
-            "moves are for a dictionary under spike and slab: got "
-            f"{type(prior).__name__} and {type(decoder).__name__}, expected a FittedSpikeSlabPrior "
-            "and a LinearDecoder, as RecoveryRecipe makes them.",
-            code="moves.pair",
+            f"moves change what a latent is: got {type(prior.prior.gates).__name__}, whose "
+            "structure is given, expected a BernoulliPrior or a CoFiringGatesPrior. A recipe has "
+            "no moves with moves=0.",
+            code="moves.gates",
+        )
+
+
+def _check(pair: Autoencoder, x: Tensor, most: int | None) -> None:
+    if most is not None and most < 0:
+        raise ConfigError(
+            f"no fewer than none are split: got most={most}, expected 0 or more.",
+            code="moves.most",
         )
     if x.dim() != 2 or len(x) < FEWEST:
         raise DataError(

@@ -97,6 +97,7 @@ class Run:
         shape = (self._replicas,) if self._replicas else ()
         self._finite = torch.ones(shape, dtype=torch.bool, device=self._device)
         self._between: list[tuple[Container[int], Callable[[int], object]]] = []
+        self._acted = -1
 
     def between(self, steps: Container[int], act: Callable[[int], object]) -> "Run":
         """Call ``act(step)`` before each of these steps, for what no gradient does; the run itself.
@@ -112,12 +113,22 @@ class Run:
         self._between.append((steps, act))
         return self
 
+    @torch.no_grad()
+    def _act(self) -> None:
+        """What is due before this step, once, even if the step itself was interrupted."""
+        if self.step == self._acted:
+            return
+        self._acted = self.step
+        for due, act in self._between:
+            if self.step in due:
+                act(self.step)
+                for before, p in zip(self._before, self._leaves, strict=True):
+                    before.copy_(p)
+
     def __iter__(self) -> Iterator[StepRecord]:
         try:
             while self.step < self.steps:
-                for due, act in self._between:
-                    if self.step in due:
-                        act(self.step)
+                self._act()
                 record = self._step(self.step)
                 self.step += 1
                 yield record

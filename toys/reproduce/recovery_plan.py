@@ -165,6 +165,21 @@ def structured(where: Draw, latents: int, recipe: RecoveryRecipe) -> Iterator[Re
         yield RecipeJob(draw=where, latents=latents, recipe=still, structure=name)
 
 
+def moves(chosen: Settings) -> Iterator[RecipeJob]:
+    """The recipe and the same without moves, on every seed of Data A and of the copulas."""
+    for case in ("data-a", *copulas(chosen)):
+        for seed in chosen.seeds:
+            job = plain_slab(case, seed, chosen)
+            still = replace(job.recipe, moves=0)
+            yield job
+            yield RecipeJob(draw=job.draw, latents=job.latents, recipe=still)
+
+
+def copulas(chosen: Settings) -> list[str]:
+    """The cases that are copulas."""
+    return [case for case in chosen.small if RECOVERY_CASES[case].family == "copula"]
+
+
 def plain_slab(case: str, seed: int, chosen: Settings) -> RecipeJob:
     """The recipe without structure, at a case's first width; one and the same for every part."""
     data_a = case == "data-a"

@@ -13,6 +13,7 @@ from toys.reproduce.recovery_how import how
 from toys.reproduce.recovery_modadd_figure import draw_modadd
 from toys.reproduce.recovery_modadd_findings import modadd_findings
 from toys.reproduce.recovery_modadd_tables import modadd_tables
+from toys.reproduce.recovery_moves import moves_report
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import run_all
 from toys.reproduce.recovery_saelens_data import THEIRS
@@ -67,8 +68,13 @@ def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[
         table.write(out / "tables", stem)
     models_csv(results).write_csv(out / "tables", "models")
     text = markdown(results, tables, said, reached)
-    (out / "recovery.md").write_text(text + "\n", encoding="utf-8")
-    pictures = [*draw_all(results, out / "figures"), *draw_stories(results, out / "figures")]
+    if set(results.parts) != {"moves"}:  # it has a report of its own
+        (out / "recovery.md").write_text(text + "\n", encoding="utf-8")
+    pictures = [
+        *moves_report(results, out),
+        *draw_all(results, out / "figures"),
+        *draw_stories(results, out / "figures"),
+    ]
     pictures += draw_words(results, out / "figures")
     pictures += draw_modadd(results, out / "figures")
     result = {

@@ -81,6 +81,7 @@ PLANS = {
         choose=plan.best,
         anything=_TRUTH,
     ),
+    "moves": Plan(jobs=lambda chosen, _: plan.moves(chosen)),
     "families": Plan(
         jobs=plan.families,
         searches=lambda chosen: plan.searches(plan.groups(chosen)["families"], chosen),

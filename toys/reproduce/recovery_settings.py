@@ -9,7 +9,7 @@ from toys.reproduce.recovery_words_settings import WordSettings, word_smoke
 from vsae.recipes.recovery import RecoveryRecipe
 from vsae.recipes.sparse_coding import SparseCodingRecipe
 
-PARTS = ("data-a", "families", "stories", "calibration", "words", "modadd")
+PARTS = ("data-a", "moves", "families", "stories", "calibration", "words", "modadd")
 PILOT = ("copula-independent", "copula-blocks", "copula-pairs")
 SMALL = tuple(name for name, case in RECOVERY_CASES.items() if case.family != "data-a")
 

@@ -23,7 +23,7 @@ from vsae.fitted_spike_slab import FittedSpikeSlabPrior
 from vsae.guides import AmortizedGuide
 from vsae.likelihood import FixedNoise
 from vsae.models.sae import SparseAutoencoder
-from vsae.moves import split_and_merge
+from vsae.moves import check_movable, split_and_merge
 from vsae.normalizers import AffineNormalizer
 from vsae.posteriors.fista import FISTAPosterior
 from vsae.posteriors.mean_field import MeanFieldPosterior
@@ -67,16 +67,17 @@ class RecoveryRecipe:
         iterations: Of the mean field.
         damping: Of the mean field.
         spread: Greatest relative deviation of amplitudes.
-        moves: Into as many parts moves divide phase 2, the last quarter without; 0 for no moves. A
-            prior of gates that says which latents belong together should have none: they change
-            what a latent is.
+        moves: Into as many parts moves divide phase 2, the last quarter without; 0 for no moves,
+            which a prior of gates whose structure is given needs. A phase of fewer updates has
+            none.
         gates: Of the pair after phase 1, the prior of which latents fire: structure that is known
             (:class:`priors.TreeGatesPrior`, :class:`priors.IsingGatesPrior`) or learned
             (:class:`vsae.CoFiringGatesPrior`). Independent, with a rate each, if ``None``.
 
     Raises:
         ConfigError: when trained, ``recipe.rows`` for a phase of less than one update,
-            ``recipe.silent`` if no latent fires after phase 1.
+            ``recipe.silent`` if no latent fires after phase 1, ``moves.gates`` for moves of latents
+            whose structure is given.
 
     Example:
         >>> x = torch.randn(600, 4).relu()
@@ -147,7 +148,9 @@ class RecoveryRecipe:
         settled = steps * 3 // 5
         decay = LinearDecay(start=settled, end=steps)
         run = self._fit(new, x, steps, self.slab_lr, decay, seed + 1)
-        if self.moves and steps >= self.moves:
+        if self.moves:
+            check_movable(new)
+        if 0 < self.moves <= steps:
             every = steps // self.moves
             run.between(
                 range(every, steps * 3 // 4, every), partial(self._move, new, x, seed, settled)

@@ -1,0 +1,102 @@
+"""What moves between latents bring: the recipe with and without them, on Data A and the copulas."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from toys.reproduce.recovery_bars import data_a, families
+from toys.reproduce.recovery_figures import Drawn, write
+from toys.reproduce.recovery_findings import RULE, all_three, moved, places
+from toys.reproduce.recovery_plan import copulas, latents_of
+from toys.reproduce.recovery_results import LABELS, Results, mean
+from toys.reproduce.recovery_synthetic import SLAB, STILL
+from toys.reproduce.recovery_tables import family_tables, levels_table, models_table
+from toys.reproduce.tables import Table
+
+COLOURS = {SLAB: "#c62828", STILL: "#ef9a9a"}
+HOW = """\
+The recipe, `vsae.RecoveryRecipe`, as it is and with `moves=0`, on the same rows, atoms and order of
+rows: {rows} rows of Data A, {length:g} times as many of the copulas. Moves were chosen on
+generator seeds 0 and 100 to 105; what is reported is of seeds {seeds}. Metrics, intervals and rules
+are those of `recovery.md`."""
+
+
+def moves_report(results: Results, out: Path) -> list[Path]:
+    """``moves.md`` and its tables and figure, if that part was run; the figure's path."""
+    if "moves" not in results.parts:
+        return []
+    found = Results(results.settings, {"data-a": results.parts["moves"]})
+    chosen, reached = found.settings, [*data_a(found), *families(found)]
+    tables = moves_tables(found)
+    for stem, table in tables.items():
+        table.write(out / "tables", f"moves_{stem}")
+    recipe = chosen.recipe
+    rows = recipe.l1_rows + recipe.slab_rows + recipe.final_rows
+    seeds = ", ".join(map(str, chosen.seeds))
+    lines = ["# Moves between latents", ""]
+    lines += [HOW.format(rows=rows, length=chosen.small_length, seeds=seeds), "", "## Bars", ""]
+    lines += [f"- **{bar.name}**: {bar.verdict}. {bar.found}" for bar in reached]
+    lines += ["", "## Findings", "", *(f"- {sentence}" for sentence in moves_findings(found))]
+    lines += ["", "## Tables", "", *(f"{table.markdown()}\n" for table in tables.values())]
+    (out / "moves.md").write_text("\n".join(lines), encoding="utf-8")
+    return [write(out / "figures", "moves", moves_figure(found))]
+
+
+def moves_findings(found: Results) -> Iterator[str]:
+    """With against without, case by case, and which features are still missed."""
+    yield RULE
+    yield from moved(found)
+    for case in copulas(found.settings):
+        latents = latents_of(case, found.settings)
+        ours, still = found.ours(case, latents), found.ours(case, latents, arm=STILL)
+        if ours and still:
+            yield f"{case}, moves against none: {all_three(ours, still)}."
+    yield from places(found)
+
+
+def moves_tables(found: Results) -> dict[str, Table]:
+    """Data A, its places in the trees, and the copulas."""
+    tables = {"data_a": models_table(found, "data-a"), "levels": levels_table(found, "data-a")}
+    small = replace(found.settings, small=tuple(copulas(found.settings)))
+    tables |= dict(family_tables(Results(small, found.parts)))
+    return {stem: table for stem, table in tables.items() if table.rows}
+
+
+def moves_figure(found: Results) -> Drawn:
+    """Share of features found, by place in the trees and by copula: bars means, dots seeds."""
+    figure, shown = Figure(figsize=(13, 4.6), layout="constrained"), {}
+    left, right = figure.subplots(1, 2)
+    wide, cases = found.settings.widths[0], copulas(found.settings)
+    for at, arm in enumerate((SLAB, STILL)):
+        rows = found.ours("data-a", wide, arm=arm)
+        names = list(rows[0]["levels"]) if rows else []
+        panels = [(left, [[r["levels"][n]["share"] for r in rows] for n in names])]
+        by_case = [found.ours(c, latents_of(c, found.settings), arm=arm) for c in cases]
+        panels.append((right, [[r["share"] for r in each] for each in by_case]))
+        for axis, groups in panels:
+            for place, values in enumerate(groups):
+                across = place + 0.38 * (at - 0.5)
+                axis.bar(across, sum(values) / max(1, len(values)), 0.36, color=COLOURS[arm])
+                axis.plot([across] * len(values), values, ".", color="black", ms=4)
+            axis.bar(0, 0, color=COLOURS[arm], label=LABELS[arm])
+        shown[LABELS[arm]] = {
+            "levels": {n: _mean(rows, "levels", n, "share") for n in names},
+            "cases": {c: _mean(each, "share") for c, each in zip(cases, by_case, strict=True)},
+        }
+    left.set_xticks(range(len(names)), names)
+    right.set_xticks(range(len(cases)), [case.removeprefix("copula-") for case in cases])
+    left.set_title(f"Data A, {wide} latents, by place in the trees", fontsize=10)
+    right.set_title("copulas", fontsize=10)
+    left.set_ylabel("share of features above cosine 0.9")
+    for axis in (left, right):
+        axis.set_ylim(0, 1.05)
+        axis.spines[["top", "right"]].set_visible(False)
+    right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    return figure, shown
+
+
+def _mean(rows, *path: str) -> float | None:
+    found = mean(rows, *path)
+    return None if found is None else found.mean
