@@ -316,7 +316,9 @@ def test_the_recipe_refuses_moves_of_given_structure_before_it_trains_on_it():
 
 def test_learned_gates_may_move():
     _, x, pair = contrasted()
-    pair.model.prior.prior.gates = CoFiringGatesPrior(IsingGatesPrior(Graph.blocks((1,) * 4)), start=0)
+    pair.model.prior.prior.gates = CoFiringGatesPrior(
+        IsingGatesPrior(Graph.blocks((1,) * 4)), start=0
+    )
     pair.model.prior.follow(pair.model.prior.moments)
     assert split_and_merge(pair, x).split == ((0, 3),)
 
