@@ -23,8 +23,9 @@ from vsae.recipes.recovery import RecoveryRecipe
 CPU = torch.device("cpu")
 
 
-def test_the_whole_is_the_published_toy_and_eight_times_our_rows_on_data_a():
-    chosen, small = settings(smoke=False, seeds=None, share=1.0), RecoveryRecipe()
+def test_the_whole_is_the_published_toy_and_eight_times_the_rows_of_data_a_as_costed():
+    chosen, small = settings(smoke=False, seeds=None, share=1.0), RecoveryRecipe(slab_rows=600_000)
+    assert chosen.recipe.moves == 0
     assert chosen.part_case == chosen.case == SYNTH_16K
     for name in ("l1_rows", "slab_rows", "final_rows", "batch_size"):
         assert getattr(chosen.recipe, name) == 8 * getattr(small, name)

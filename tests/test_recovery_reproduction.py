@@ -518,10 +518,14 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys, monkeypatch, 
             assert len(list(csv.DictReader(file))) == len(records)
     names = {path.rsplit("/", 1)[-1].removesuffix(".png") for path in result["figures"]}
     assert names == {"features", "efficiency", "structure", "families", "calibration",
-                     "stories_ev", "stories_ce_recovered", "words", "modadd_planes"}  # fmt: skip
+                     "stories_ev", "stories_ce_recovered", "words", "modadd_planes",
+                     "moves"}  # fmt: skip
     for name in names:
         assert (out / "figures" / f"{name}.png").stat().st_size > 5_000
         assert json.loads((out / "figures" / f"{name}.json").read_text(encoding="utf-8"))
+    report = (out / "moves.md").read_text(encoding="utf-8")
+    assert "## Bars" in report
+    assert "Moves between latents, against none: mcc" in report
     run_file = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert run_file["settings"]["data"] == list(PARTS)
     kept = sorted(path.name for path in (out / "jobs").iterdir())

@@ -104,7 +104,8 @@ class Run:
 
         Example:
             >>> from vsae import fit, l1_autoencoder
-            >>> run = fit(l1_autoencoder(2, 4, l1=0.1), torch.randn(100, 2), steps=6)
+            >>> pair = l1_autoencoder(2, 4, l1=0.1)
+            >>> run = fit(pair, torch.randn(100, 2), steps=6, batch_size=50)
             >>> called = []
             >>> _ = run.between(range(2, 6, 2), called.append).run(progress=False)
             >>> called
