@@ -258,7 +258,7 @@ MOVES = [
     ("power: where it fires", "vsae/moves.py", "normalize(along, dim=-1).mT) * self.on", "normalize(along, dim=-1).mT)"),
     ("power: above the mean", "vsae/moves.py", " - self.on.mT @ self.left.square().mean(-1)", ""),
     ("seldom firing latents stay", "vsae/moves.py", "self.moved = self.count < FEWEST", "self.moved = self.count < 0"),
-    ("the prior follows", "vsae/moves.py", "    search.prior.follow(search.moments)\n", ""),
+    ("the prior follows", "vsae/moves.py", "    pair.model.prior.follow(search.moments)\n", ""),
     ("recipe: merges only, at the end", "vsae/recipes/recovery.py", "most = None if step < settled else 0", "most = None"),
     ("recipe: the last quarter without", "vsae/recipes/recovery.py", "steps * 3 // 4, every", "steps, every"),
     ("between: before its step", "vsae/run.py", "if self.step in due:", "if self.step + 1 in due:"),
