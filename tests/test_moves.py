@@ -314,6 +314,14 @@ def test_the_recipe_refuses_moves_of_given_structure_before_it_trains_on_it():
     assert replace(recipe, moves=0).train(x, latents=6, progress=False)
 
 
+def test_the_recipe_refuses_fewer_moves_than_none():
+    x = rows_of(torch.rand(600, 6) < 0.2, axes())
+    sizes = {"l1_rows": 400, "slab_rows": 400, "final_rows": 0, "batch_size": 100}
+    with pytest.raises(VsaeError) as caught:
+        RecoveryRecipe(**sizes, moves=-1).train(x, latents=6, progress=False)
+    assert caught.value.code == "recipe.moves"
+
+
 def test_learned_gates_may_move():
     _, x, pair = contrasted()
     pair.model.prior.prior.gates = CoFiringGatesPrior(

@@ -187,12 +187,11 @@ class _Search:
         return both / (self.count[first, None] + self.count - both).clamp(min=1)
 
     def shared(self, i: int, j: int) -> bool:
-        """Whether the one that fires more often says less where the other one fires."""
+        """Whether, of two that fire together at times, the more frequent one says less then."""
         often, other = (i, j) if self.count[i] > self.count[j] else (j, i)
         values, given = self.codes[:, often], self.on[:, other]
         together, both = values @ given, self.on[:, often] @ given
-        alone = (values.sum() - together) / (self.count[often] - both).clamp(min=1)
-        less = together / both.clamp(min=1) / alone.clamp(min=torch.finfo(alone.dtype).tiny)
+        less = together / both / ((values.sum() - together) / (self.count[often] - both))
         return bool((less > LEAST_LESS) & (less < LESS))
 
     def below(self, k: int, *others: int) -> Bool[Tensor, " K"]:

@@ -102,6 +102,13 @@ class Run:
     def between(self, steps: Container[int], act: Callable[[int], object]) -> "Run":
         """Call ``act(step)`` before each of these steps, for what no gradient does; the run itself.
 
+        Without gradients, once per step, in the order of the calls; it may change parameters in
+        place. An error that it raises ends the run.
+
+        Args:
+            steps: Numbers of steps, from 0: a range, a set.
+            act: What is called.
+
         Example:
             >>> from vsae import fit, l1_autoencoder
             >>> pair = l1_autoencoder(2, 4, l1=0.1)

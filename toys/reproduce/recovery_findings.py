@@ -84,8 +84,8 @@ def structures(results: Results) -> Iterator[str]:
         none, rows = results.ours("data-a", wide, arm=arm), results.ours("data-a", wide, name, arm)
         if name == "none" or not rows or not none:
             continue
-        moved = "" if arm == SLAB else ", without moves"
-        yield f"Structure,{STRUCTURE_LABELS[name]}, against none{moved}: {all_three(rows, none)}."
+        still = "" if arm == SLAB else ", without moves"
+        yield f"Structure,{STRUCTURE_LABELS[name]}, against none{still}: {all_three(rows, none)}."
 
 
 def moved(results: Results) -> Iterator[str]:

@@ -77,7 +77,7 @@ class RecoveryRecipe:
     Raises:
         ConfigError: when trained, ``recipe.rows`` for a phase of less than one update,
             ``recipe.silent`` if no latent fires after phase 1, ``moves.gates`` for moves of latents
-            whose structure is given.
+            whose structure is given, ``recipe.moves`` for a negative number of them.
 
     Example:
         >>> x = torch.randn(600, 4).relu()
@@ -148,6 +148,11 @@ class RecoveryRecipe:
         settled = steps * 3 // 5
         decay = LinearDecay(start=settled, end=steps)
         run = self._fit(new, x, steps, self.slab_lr, decay, seed + 1)
+        if self.moves < 0:
+            raise ConfigError(
+                f"a phase has no fewer than no moves: got moves={self.moves}, expected 0 or more.",
+                code="recipe.moves",
+            )
         if self.moves:
             check_movable(new)
         if 0 < self.moves <= steps:
