@@ -110,24 +110,19 @@ BLOCKS = {
         page="models/ladder.md",
         sections=("Rules", "Findings"),
     ),
-    "recovery": Block(
-        command="vsae reproduce recovery",
-        run="run.json",
-        reports=("recovery.md",),
-        headings=("Bars",),
-        figure="efficiency.png",
-        page="recovery.md",
-        sections=("Bars", "Findings"),
-    ),
-    "recovery-moves": Block(
-        command="vsae reproduce recovery --part moves",
-        run="run.json",
-        reports=("moves.md",),
-        headings=("Bars",),
-        figures="moves.png",
-        page="recovery.md",
-        sections=("Bars", "Findings"),
-    ),
+    **{
+        f"recovery-{part}": Block(
+            command=f"vsae reproduce recovery --part {part}",
+            run=f"runs/{part}.json",
+            reports=(f"{part}.md",),
+            headings=("Bars",),
+            figures=f"{part}/*.png",
+            figure=f"{part}.png",
+            page="recovery.md",
+            sections=("Bars", "Findings"),
+        )
+        for part in ("data-a", "moves", "families", "stories", "calibration", "words", "modadd")
+    },
     **{
         f"part4-{part}": Block(
             command="vsae reproduce part4",
@@ -176,7 +171,9 @@ def provenance(folder: Path, block: Block) -> str:
     seeds = run.get("seeds", settings.get("seeds", []))
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     finished = datetime.fromtimestamp((folder / block.run).stat().st_mtime, UTC)
-    sizes = f"{len(seeds)} seed{'s' * (len(seeds) != 1)}, {settings.get('steps', '?')} steps"
+    sizes = f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
+    if steps := settings.get("steps"):
+        sizes += f", {steps} steps"
     if data := settings.get("data"):
         sizes += f", data {' and '.join(data)}"
     took = f"{run['wall_seconds']:.0f} s"

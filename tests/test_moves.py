@@ -100,15 +100,16 @@ def folded():
     return features, rows_of(fires, features), pair
 
 
-def contrasted():
+def contrasted(free=1):
     """A parent that has taken in one child, the other child written as a difference to it."""
     features, x = axes(), None
     parent, first = torch.rand(ROWS) < 0.3, torch.rand(ROWS) < 0.6
     fires = torch.stack([parent, parent & first, parent & ~first, torch.rand(ROWS) < 0.2], -1)
     x = rows_of(fires, features)
     c, one, other, alone = features[:4]
-    atoms = torch.stack([c + one, other - one, alone, features[8]])
-    rates, sizes = [0.3, 0.12, 0.2, 1e-5], [SIZE * 2**0.5, SIZE * 2**0.5, SIZE, SIZE]
+    atoms = torch.stack([c + one, other - one, alone, *features[8 : 8 + free]])
+    rates = [0.3, 0.12, 0.2, *(1e-5,) * free]
+    sizes = [SIZE * 2**0.5, SIZE * 2**0.5, SIZE, *(SIZE,) * free]
     return features, x, pair_of(atoms, rates, sizes)
 
 
@@ -209,6 +210,15 @@ def test_a_split_without_a_use_is_undone_by_the_next_merge():
     assert float(pair.W_dec[kept].detach() @ features[latent]) > 0.99
 
 
+def test_what_a_merge_leaves_free_is_split_with_at_once():
+    _, x, pair = halved()
+    found = split_and_merge(pair, x)
+    assert found.merged == ((0, 6),)
+    ((latent, other),) = found.split
+    assert other == 6
+    assert latent != 0  # it has moved
+
+
 def test_no_more_are_split_than_are_free_or_asked_for():
     _, x, pair = truth(free=3)
     assert len(split_and_merge(pair, x, most=2).split) == 2
@@ -216,6 +226,38 @@ def test_no_more_are_split_than_are_free_or_asked_for():
     found = split_and_merge(pair, x).split
     assert len(found) == 3
     assert {other for _, other in found} == {6, 7, 8}
+
+
+def test_a_latent_that_was_moved_aside_is_not_counted_as_split():
+    _, x, pair = contrasted(free=2)
+    assert split_and_merge(deepcopy(pair), x, most=1).split == ((0, 3),)
+    assert split_and_merge(pair, x, most=2).split == ((0, 3), (2, 4))  # 1 is the one moved aside
+
+
+def test_a_latent_that_fires_is_not_free_whatever_its_rate():
+    _, x, pair = truth(free=1)
+    moments = pair.model.prior.moments.clone()
+    moments[:, 0] *= 1e-4
+    pair.model.prior.follow(moments)
+    assert [other for _, other in split_and_merge(pair, x).split] == [6]
+
+
+def test_an_optimiser_forgets_the_atoms_that_have_moved_and_no_others():
+    _, x, pair = contrasted()
+    run = fit(pair, x, steps=3, batch_size=500, lr=1e-4, elbo=ExpectedELBO())
+    run.run(progress=False)
+    atoms, state = pair.W_dec, run.optimizer.state[pair.W_dec]
+    was, first, second = (
+        v.detach().clone() for v in (atoms, state["exp_avg"], state["exp_avg_sq"])
+    )
+    assert split_and_merge(pair, x, optimizer=run.optimizer).split == ((0, 3),)
+    moved = (atoms != was).any(-1)
+    assert moved.tolist() == [True, True, False, True]
+    assert not state["exp_avg"][moved].any()
+    assert torch.equal(state["exp_avg"][~moved], first[~moved])
+    assert first[moved].any(), "else this test shows nothing"
+    torch.testing.assert_close(state["exp_avg_sq"][moved], second.mean().expand(3, D))
+    assert torch.equal(state["exp_avg_sq"][~moved], second[~moved])
 
 
 def test_what_is_left_over_is_the_first_eigenvalue_above_the_mean():
@@ -373,7 +415,8 @@ def test_the_recipe_splits_until_the_rate_falls_and_merges_a_little_longer(
 ):
     found = []
 
-    def act(pair, rows, *, seed, most):
+    def act(pair, rows, *, optimizer, seed, most):
+        assert optimizer.param_groups[0]["params"][0] is pair.W_dec
         assert pair.model.decoder is decoders[-1]
         assert len(rows) == 2_000
         found.append((seed - 7, most))

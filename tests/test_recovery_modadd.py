@@ -27,7 +27,7 @@ from toys.reproduce.recovery_modadd_arms import (
 )
 from toys.reproduce.recovery_modadd_data import Slots, activations
 from toys.reproduce.recovery_modadd_figure import draw_modadd
-from toys.reproduce.recovery_modadd_findings import modadd_findings
+from toys.reproduce.recovery_modadd_findings import modadd_details, modadd_findings
 from toys.reproduce.recovery_modadd_scores import (
     block_score,
     blocks_of,
@@ -259,9 +259,13 @@ def planted_results(*, true_gain=0.2, planarity=0.5, shuffled_l0=16.0):
     return Results(chosen, {"modadd": Part((), {}, rows)})
 
 
+def sentences(results):
+    return [*modadd_findings(results), *modadd_details(results)]
+
+
 @pytest.mark.float32
 def test_sentences_follow_the_numbers():
-    said = modadd_findings(planted_results())
+    said = sentences(planted_results())
     against = [s for s in said if "against random data points" in s]
     assert against
     assert all("better on 1, worse on 0 of 1 streams" in s for s in against)
@@ -270,13 +274,13 @@ def test_sentences_follow_the_numbers():
     assert all("better on 1, worse on 0 of 1 streams, mean 0.2" in s for s in shuffled)
     assert all("0 of 1 streams left out" in s for s in shuffled)
     assert sum("planarity is the score that decides" in s for s in said) == 1
-    unlike = modadd_findings(planted_results(shuffled_l0=18.0))
+    unlike = sentences(planted_results(shuffled_l0=18.0))
     unlike = [s for s in unlike if "against shuffled" in s]
     assert unlike
     assert all("not decided; 1 of 1 streams left out" in s for s in unlike)
     assert any(s.startswith("After 900 updates") for s in said)
     assert all("worse on 1" in s for s in said if "ELBO against that" in s)
-    nothing = modadd_findings(planted_results(true_gain=0.0, planarity=0.3))
+    nothing = sentences(planted_results(true_gain=0.0, planarity=0.3))
     shuffled = [s for s in nothing if "against shuffled" in s]
     assert all("better on 0, worse on 0 of 1" in s for s in shuffled)
     against = [s for s in nothing if "against random data points" in s]
@@ -310,9 +314,9 @@ def test_the_smoke_run_of_the_part(tmp_path):
 
     out = ["--part", "modadd", "--smoke", "--threads", "1", "--out", str(tmp_path)]
     assert recovery.main([*out, "--seeds", "1"]) == 0
-    assert (tmp_path / "figures" / "modadd_planes.png").stat().st_size > 10_000
-    assert (tmp_path / "tables" / "modadd_planarity.csv").is_file()
-    text = (tmp_path / "recovery.md").read_text(encoding="utf-8")
+    assert (tmp_path / "figures" / "modadd" / "modadd_planes.png").stat().st_size > 10_000
+    assert (tmp_path / "tables" / "modadd" / "modadd_planarity.csv").is_file()
+    text = (tmp_path / "modadd.md").read_text(encoding="utf-8")
     assert "Networks that add modulo 59" in text
     assert draw_modadd(Results(Settings(), {}), tmp_path) == []
     kept = {path.name for path in (tmp_path / "jobs").iterdir()}

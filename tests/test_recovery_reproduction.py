@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -507,30 +508,39 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys, monkeypatch, 
     assert text.count("\n") == 1
     result = json.loads(text, parse_constant=pytest.fail)
     assert result["ok"] is True
-    assert result["failed"] == []
-    report = (out / "recovery.md").read_text(encoding="utf-8")
-    assert all(f"- {sentence}" in report for sentence in result["findings"])
+    assert list(result["parts"]) == list(PARTS)
+    for part, told in result["parts"].items():
+        assert told["failed"] == []
+        report = (out / f"{part}.md").read_text(encoding="utf-8")
+        assert all(f"- {sentence}" in report for sentence in told["findings"])
+        assert all(f"- **{bar['bar']}**: " in report for bar in told["bars"])
+        for stem, records in told["tables"].items():
+            path = out / "tables" / part / f"{stem}.csv"
+            with path.open(newline="", encoding="utf-8") as file:
+                assert len(list(csv.DictReader(file))) == len(records)
+        for picture in map(Path, told["figures"]):
+            assert picture.parent == out / "figures" / part
+            assert picture.stat().st_size > 5_000
+            assert json.loads(picture.with_suffix(".json").read_text(encoding="utf-8"))
+        made = json.loads((out / "runs" / f"{part}.json").read_text(encoding="utf-8"))
+        assert made["settings"]["data"] == [part]
+        assert made["models"]["all"] >= made["models"]["found"]
+    tables = {stem for told in result["parts"].values() for stem in told["tables"]}
     assert {"data_a", "levels", "structure", "families_f1", "stories", "stability", "laws",
-            "calibration", "choices", "cost", "bars",
-            "modadd_planarity"} <= set(result["tables"])  # fmt: skip
-    for stem, records in result["tables"].items():
-        with (out / "tables" / f"{stem}.csv").open(newline="", encoding="utf-8") as file:
-            assert len(list(csv.DictReader(file))) == len(records)
-    names = {path.rsplit("/", 1)[-1].removesuffix(".png") for path in result["figures"]}
+            "calibration", "choices", "cost", "modadd_planarity"} <= tables  # fmt: skip
+    names = {Path(path).stem for told in result["parts"].values() for path in told["figures"]}
     assert names == {"features", "efficiency", "structure", "families", "calibration",
                      "stories_ev", "stories_ce_recovered", "words", "modadd_planes",
                      "moves"}  # fmt: skip
-    for name in names:
-        assert (out / "figures" / f"{name}.png").stat().st_size > 5_000
-        assert json.loads((out / "figures" / f"{name}.json").read_text(encoding="utf-8"))
-    report = (out / "moves.md").read_text(encoding="utf-8")
-    assert "## Bars" in report
-    assert "Moves between latents, against none: mcc" in report
+    moved = result["parts"]["moves"]
+    assert moved["bars"]
+    assert any("Moves between latents, against none: mcc" in said for said in moved["findings"])
     run_file = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert run_file["settings"]["data"] == list(PARTS)
     kept = sorted(path.name for path in (out / "jobs").iterdir())
     assert recovery.main([*call, "--part", "data-a", "--part", "calibration"]) == 0
     again = json.loads(capsys.readouterr().out)
-    assert again["tables"]["data_a"] == result["tables"]["data_a"]  # from the folder, seconds too
-    assert all(row["of it in this run"] == 0 for row in again["tables"]["cost"])
+    one, other = again["parts"]["data-a"]["tables"], result["parts"]["data-a"]["tables"]
+    assert one["data_a"] == other["data_a"]  # from the folder, seconds too
+    assert all(row["of it in this run"] == 0 for row in one["cost"])
     assert sorted(path.name for path in (out / "jobs").iterdir()) == kept

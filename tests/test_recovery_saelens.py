@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from toys.reproduce.recovery_report import markdown
+from toys.reproduce.recovery_chapters import chapter
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import Part, jobs, searches
 from toys.reproduce.recovery_saelens import FIELD_ARMS, PEERS
@@ -36,7 +36,8 @@ def test_without_saelens_none_of_its_arms_is_planned(absent):
 
 
 def test_without_saelens_the_report_says_so(absent):
-    text = markdown(Results(settings(smoke=True, seeds=None)), {}, [], [])
+    results = Results(settings(smoke=True, seeds=None), {"data-a": Part()})
+    text = chapter("data-a", results).markdown()
     assert "*SAELens* is not installed where this was run" in text
 
 

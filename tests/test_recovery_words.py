@@ -25,7 +25,7 @@ from toys.reproduce.recovery_words import (
 from toys.reproduce.recovery_words_arms import CONTROL, L1, OURS, SLAB, WORD_ARMS
 from toys.reproduce.recovery_words_data import Split, kept_parents, words
 from toys.reproduce.recovery_words_figure import icicle
-from toys.reproduce.recovery_words_findings import best_of_field, word_findings
+from toys.reproduce.recovery_words_findings import best_of_field, word_details, word_findings
 from toys.reproduce.recovery_words_gates import STRUCTURES, edges, latents_tree
 from toys.reproduce.recovery_words_plan import best_word_rates, word_jobs, word_searches
 from toys.reproduce.recovery_words_scores import detection, family, summary
@@ -318,14 +318,14 @@ def planted(*, ours=0.9, f1=0.5, tree=0.4):
 
 
 def test_findings_follow_from_the_rows():
-    said = "\n".join(word_findings(planted(), []))
+    said = "\n".join(word_findings(planted()))
     assert "EV of held-out words, ours, sparse coding: L0 4: 0.9" in said
     assert "of TopK + AuxK, better" in said  # EV's best of the field
     assert "of BatchTopK + AuxK, better" in said  # F1's
     assert (
         "structure, tree against tree-shuffled, concept F1: L0 4: 0.4 against 0.42 of ours" in said
     )
-    worse = "\n".join(word_findings(planted(ours=0.5, f1=0.1, tree=0.9), []))
+    worse = "\n".join(word_findings(planted(ours=0.5, f1=0.1, tree=0.9)))
     line = next(s for s in worse.split("\n") if s.startswith("Words, concept F1, ours, sparse"))
     assert line.count("worse") == 3
     line = next(s for s in worse.split("\n") if "tree against none, concept F1" in s)
@@ -333,7 +333,7 @@ def test_findings_follow_from_the_rows():
 
 
 def test_amplitudes_solved_again_are_compared_of_every_arm_of_ours():
-    said = [s for s in word_findings(planted(), []) if "amplitudes of both solved again" in s]
+    said = [s for s in word_findings(planted()) if "amplitudes of both solved again" in s]
     assert [s.split("again, ")[1].split(":")[0] for s in said] == [
         "ours, sparse coding", "ours, ℓ1 alone", "ours, slab"
     ]  # fmt: skip
@@ -347,7 +347,7 @@ def test_comparisons_are_made_at_the_level_of_all_of_them():
     one, two = (values(results, found[name], "ev", 8.0) for name in (OURS, "topk"))
     gain = torch.tensor(one) - torch.tensor(two)
     wide = float(stdtrit(4, 1 - 0.05 / 9 / 2) * gain.std() / 5**0.5)
-    said = next(s for s in word_findings(results, []) if "EV of held-out words, ours, sp" in s)
+    said = next(s for s in word_findings(results) if "EV of held-out words, ours, sp" in s)
     assert said.count(f"({number(float(gain.mean()))} ± {number(wide, digits=2)})") == 3
 
 
@@ -359,7 +359,7 @@ def test_a_tree_without_edges_is_said_to_be_none(tied, changed):
             shared = {"edges": 1, "child_purity": 0.5, "child_purity_chance": 0.1}
             model |= shared | {"family": 0.5, "family_chance": 0.1}
             model |= {"tied": tied, "changed": changed} if "tree" in model["name"] else {}
-    (said,) = [s for s in word_findings(results, []) if s.startswith("Words, structure, tree: ")]
+    (said,) = [s for s in word_details(results, []) if s.startswith("Words, structure, tree: ")]
     assert f"in {0 if tied else 5} of 5 seeds" in said
     assert ("latents tied to a parent, no edges;" in said) == (not tied)
     table = word_tables(results, [])["words_family"]

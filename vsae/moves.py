@@ -8,17 +8,13 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
-from priors.bernoulli import BernoulliPrior
 from vsae.autoencoder import Autoencoder
 from vsae.batches import stream
-from vsae.cofiring_gates import CoFiringGatesPrior
-from vsae.decoders import LinearDecoder
-from vsae.errors import ConfigError, DataError
-from vsae.fitted_spike_slab import LEAST, FittedSpikeSlabPrior
-from vsae.posteriors.mean_field import MeanFieldPosterior
+from vsae.fitted_spike_slab import LEAST
+from vsae.movable import FEWEST, check_movable, check_move
+from vsae.resampling import forget
 
 MOVES = 9_000_000  # a random stream
-FEWEST = 20  # firings that say what is left over where a latent fires
 TIED, SHARED = 0.5, 0.42  # Jaccard index of two latents that are one feature, and if one says less
 LEAST_LESS, LESS = 0.5**0.5, 0.9  # so much of what it says alone: not a whole feature less
 OPPOSITE = 0.85  # -cosine of latents that are differences of the same two features
@@ -27,6 +23,7 @@ GIVEN, OVERLAP = 0.5, 0.15  # least P(k | j) of a latent j below k, and |cosine|
 APART = 0.02  # relative variance of the amplitudes of a latent that is new
 FREE = 10 * LEAST  # a rate below which a latent is of no use where it is
 POWERS = 10  # steps of power iteration
+ROWS = 4096  # encoded at a time
 CHUNK = 1024  # latents whose firings are compared with those of all others at once
 
 
@@ -47,7 +44,12 @@ class Moves:
 
 @torch.no_grad()
 def split_and_merge(
-    pair: Autoencoder, x: Float[Tensor, "rows d"], *, seed: int = 0, most: int | None = None
+    pair: Autoencoder,
+    x: Float[Tensor, "rows d"],
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    seed: int = 0,
+    most: int | None = None,
 ) -> Moves:
     r"""Merge latents that are one feature, and split others with what that leaves free.
 
@@ -73,8 +75,7 @@ def split_and_merge(
     new atoms. A move is a rough start, and is not judged: train on, and move again. The halves of
     a latent that was one feature still fire together then, and are merged. At the end merge only,
     or they stay. Two *features* with a Jaccard index above ½, a child on more than half of its
-    parent's rows, are merged, too, and found no more. Thresholds are settings, chosen on toys. An
-    optimiser keeps what it remembers of latents that have moved.
+    parent's rows, are merged, too, and found no more. Thresholds are settings, chosen on toys.
 
     Args:
         pair: Under a :class:`vsae.FittedSpikeSlabPrior`, with a :class:`vsae.LinearDecoder` and a
@@ -82,6 +83,8 @@ def split_and_merge(
             place. Gates are independent, or learned and then learned anew; structure that is
             given would be that of other latents afterwards.
         x: Rows to look at, in raw units; some ten thousand. A few ``(rows, K)`` tensors are made.
+        optimizer: That trains the pair, to forget what it knows of atoms that have moved: their
+            momentum becomes zero, their mean square that of all.
         seed: Of where power iteration starts.
         most: Latents that are split, at most; as many as are free if ``None``.
 
@@ -107,13 +110,17 @@ def split_and_merge(
         library's.
     """
     check_movable(pair)
-    _check(pair, x, most)
+    check_move(pair, x, most)
     with pair.evaluating():
         search = _Search(pair, x)
     unfolded = tuple(search.unfolds())
     merged = tuple(search.merges())
     split = () if most == 0 else tuple(search.splits(stream(seed, MOVES), most))
-    pair.model.decoder.W_dec.copy_(search.atoms)
+    atoms = pair.model.decoder.W_dec
+    changed = (search.atoms != atoms).any(-1)
+    atoms.copy_(search.atoms)
+    if optimizer is not None:
+        forget(optimizer, atoms, changed)
     pair.model.prior.follow(search.moments)
     return Moves(unfolded, merged, split)
 
@@ -124,11 +131,12 @@ class _Search:
     def __init__(self, pair: Autoencoder, x: Tensor) -> None:
         self.atoms = pair.model.decoder.W_dec.detach().clone()
         self.moments = pair.model.prior.moments.clone()
-        codes = pair.encode(x)
-        self.left = pair.normalizer(x) - pair.normalizer(pair.decode(codes))
+        codes = torch.cat([pair.encode(part) for part in x.split(ROWS)])
+        self.left = pair.normalizer(x) - pair.model.decoder(codes)
         self.codes, self.on = codes, (codes > 0).to(x.dtype)
         self.count = self.on.sum(0)
         self.moved = self.count < FEWEST  # of which too little is known to move them
+        self.free = self.moved & (self.moments[0] < FREE)
 
     def unfolds(self) -> Iterator[tuple[int, int, int]]:
         """Opposite latents below one and the same, and that one first."""
@@ -159,11 +167,10 @@ class _Search:
 
     def splits(self, generator: Generator, most: int | None) -> Iterator[tuple[int, int]]:
         """Latents, and the free one that took a half of each."""
-        free = (self.moments[0] < FREE).nonzero().flatten().tolist()
-        power = self.power(generator)
-        power[self.moved | (self.moments[0] < FREE)] = 0.0
-        for k in power.argsort(descending=True)[: min(len(free), most or len(free))].tolist():
-            if power[k] > 0 and not bool(self.moved[k]):
+        free, power = self.free.nonzero().flatten().tolist()[:most], self.power(generator)
+        power[self.moved] = 0.0
+        for k in power.argsort(descending=True).tolist():
+            if free and power[k] > 0 and not bool(self.moved[k]):
                 below = self.below(k)
                 size = self.sizes([k])[0] / 2**0.5  # each half has its share of the length
                 self.halve(k, other := free.pop(0), self.direction(k, below), size, below)
@@ -210,11 +217,15 @@ class _Search:
         return along.norm(dim=-1) - self.on.mT @ self.left.square().mean(-1)
 
     def direction(self, k: int, below: Bool[Tensor, " K"]) -> Float[Tensor, " d"]:
-        """The first principal one of what is left over where ``k`` fires and those below do not."""
+        """The first principal one of what is left over where ``k`` fires and those below do not.
+
+        Towards where less often more is left over: that half is the rarer one.
+        """
         fires = self.on[:, k] > 0
         alone = fires & ~self.on[:, below].any(1)
         rows = self.left[alone if int(alone.sum()) >= FEWEST else fires]
-        return torch.linalg.eigh(rows.mT @ rows).eigenvectors[:, -1]
+        along = torch.linalg.eigh(rows.mT @ rows).eigenvectors[:, -1]
+        return along if (rows @ along).pow(3).sum() >= 0 else -along
 
     def sizes(self, latents: list[int]) -> Tensor:
         """Their mean amplitudes."""
@@ -247,48 +258,9 @@ class _Search:
         """Leave a latent without a use where it is."""
         size = self.sizes([k])[0]
         self._set(k, torch.full_like(size, LEAST), size)
+        self.free[k] = True
 
     def _set(self, k: int, rate: Tensor, size: Tensor) -> None:
         """A latent's moments, from its rate and mean amplitude; it has moved."""
         self.moments[:, k] = torch.stack([rate, rate * size, rate * size**2 * (1 + APART)])
         self.moved[k] = True
-
-
-def check_movable(pair: Autoencoder) -> None:
-    """Raise ``ConfigError`` (``moves.pair``, ``moves.gates``) for latents that cannot be moved."""
-    prior, decoder = getattr(pair.model, "prior", None), pair.model.decoder
-    posterior = getattr(pair.guide, "posterior", None)
-    kinds = {
-        FittedSpikeSlabPrior: prior,
-        LinearDecoder: decoder,
-        MeanFieldPosterior: posterior,
-    }
-    for kind, part in kinds.items():
-        if not isinstance(part, kind):
-            raise ConfigError(
-                f"moves are for a dictionary under spike and slab: got {type(part).__name__}, "
-                f"expected a {kind.__name__}, as RecoveryRecipe makes it.",
-                code="moves.pair",
-            )
-    if not isinstance(prior.prior.gates, BernoulliPrior | CoFiringGatesPrior):
-        raise ConfigError(
-            f"moves change what a latent is: got {type(prior.prior.gates).__name__}, whose "
-            "structure is given, expected a BernoulliPrior or a CoFiringGatesPrior. A recipe has "
-            "no moves with moves=0.",
-            code="moves.gates",
-        )
-
-
-def _check(pair: Autoencoder, x: Tensor, most: int | None) -> None:
-    if most is not None and most < 0:
-        raise ConfigError(
-            f"no fewer than none are split: got most={most}, expected 0 or more.",
-            code="moves.most",
-        )
-    if x.dim() != 2 or len(x) < FEWEST:
-        raise DataError(
-            f"moves are found on rows (rows, d): got {tuple(x.shape)}, expected {FEWEST} rows or "
-            "more; some ten thousand are good.",
-            code="moves.rows",
-        )
-    pair.check_finite(x)

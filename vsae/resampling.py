@@ -118,7 +118,7 @@ def resample(
     with torch.no_grad():
         _write(autoencoder, encoder, dead, start, scale)
     for parameter, place in _places(autoencoder, encoder, dead):
-        _forget(optimizer, parameter, place)
+        forget(optimizer, parameter, place)
     for module in autoencoder.modules():
         if isinstance(module, DeadLatents):
             module.silent_for[dead] = 0
@@ -227,8 +227,8 @@ def _places(autoencoder, encoder, dead: Tensor):
     )
 
 
-def _forget(optimizer: torch.optim.Optimizer, parameter: Tensor, place) -> None:
-    """No momentum; and the mean square of all, as Adam's steps start at full size from zeros."""
+def forget(optimizer: torch.optim.Optimizer, parameter: Tensor, place) -> None:
+    """No momentum there; and the mean square of all, as Adam's first steps from zeros are large."""
     for name, state in optimizer.state.get(parameter, {}).items():
         if isinstance(state, Tensor) and state.shape == parameter.shape:
             state[place] = state.mean() if name in SQUARES else 0.0

@@ -9,8 +9,8 @@ pytest.importorskip("sae_lens")
 
 from toys.recovery_cases import REPORTING
 from toys.reproduce import recovery_saelens_plan
+from toys.reproduce.recovery_chapters import chapter
 from toys.reproduce.recovery_data import Draw, Problem
-from toys.reproduce.recovery_report import markdown
 from toys.reproduce.recovery_results import Results, label
 from toys.reproduce.recovery_runs import Part, jobs, searches
 from toys.reproduce.recovery_saelens import FIELD_ARMS, PEERS, SAELensJob, converted
@@ -129,6 +129,6 @@ def test_tables_and_report_name_them(monkeypatch):
         line["arm"] == label(("saelens-topk", 64, "none", 1.0)) == ("SAELens TopK, k / true L0 = 1")
     )
     assert results.best_of_field("data-a", 64, "mcc")[0][0] == "saelens-topk"
-    text = markdown(results, {}, [], [])
+    text = chapter("data-a", results).markdown()
     assert "*SAELens* 6.0: its own trainers" in text
     assert recovery_saelens_plan.saelens_said(chosen) in text

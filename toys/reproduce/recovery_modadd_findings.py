@@ -19,8 +19,13 @@ def modadd_findings(results: Results) -> list[str]:
     found = lines(results)
     if not found:
         return []
-    said = [*decisive(found), *above_chance(found), *components(found)]
-    said += [*structure(found, FOUND), *structure(found, TRUE), *preferred(found)]
+    return [*decisive(found), *components(found), *structure(found, FOUND)]
+
+
+def modadd_details(results: Results) -> list[str]:
+    """More of them: arm by arm against chance, from the true rings, after more updates."""
+    found = lines(results)
+    said = [*above_chance(found), *structure(found, TRUE), *preferred(found)]
     steps = results.settings.modadd.long_steps
     longer = lines(results, longer=True)
     return [*said, *(f"After {steps} updates: {text}" for text in structure(longer, FOUND))]

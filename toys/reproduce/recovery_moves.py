@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from toys.reproduce.recovery_bars import data_a, families
+from toys.reproduce.recovery_bars import Bar, data_a, families
 from toys.reproduce.recovery_figures import Drawn, write
 from toys.reproduce.recovery_findings import RULE, all_three, moved, places
 from toys.reproduce.recovery_plan import copulas, latents_of
@@ -16,32 +16,11 @@ from toys.reproduce.recovery_tables import family_tables, levels_table, models_t
 from toys.reproduce.tables import Table
 
 COLOURS = {SLAB: "#c62828", STILL: "#ef9a9a"}
-HOW = """\
-The recipe, `vsae.RecoveryRecipe`, as it is and with `moves=0`, on the same rows, atoms and order of
-rows: {rows} rows of Data A, {length:g} times as many of the copulas. Moves were chosen on
-generator seeds 0 and 100 to 105; what is reported is of seeds {seeds}. Metrics, intervals and rules
-are those of `recovery.md`."""
 
 
-def moves_report(results: Results, out: Path) -> list[Path]:
-    """``moves.md`` and its tables and figure, if that part was run; the figure's path."""
-    if "moves" not in results.parts:
-        return []
-    found = Results(results.settings, {"data-a": results.parts["moves"]})
-    chosen, reached = found.settings, [*data_a(found), *families(found)]
-    tables = moves_tables(found)
-    for stem, table in tables.items():
-        table.write(out / "tables", f"moves_{stem}")
-    recipe = chosen.recipe
-    rows = recipe.l1_rows + recipe.slab_rows + recipe.final_rows
-    seeds = ", ".join(map(str, chosen.seeds))
-    lines = ["# Moves between latents", ""]
-    lines += [HOW.format(rows=rows, length=chosen.small_length, seeds=seeds), "", "## Bars", ""]
-    lines += [f"- **{bar.name}**: {bar.verdict}. {bar.found}" for bar in reached]
-    lines += ["", "## Findings", "", *(f"- {sentence}" for sentence in moves_findings(found))]
-    lines += ["", "## Tables", "", *(f"{table.markdown()}\n" for table in tables.values())]
-    (out / "moves.md").write_text("\n".join(lines), encoding="utf-8")
-    return [write(out / "figures", "moves", moves_figure(found))]
+def moves_bars(found: Results) -> list[Bar]:
+    """Those of recovery, and of the copulas."""
+    return [*data_a(found), *families(found)]
 
 
 def moves_findings(found: Results) -> Iterator[str]:
@@ -62,6 +41,11 @@ def moves_tables(found: Results) -> dict[str, Table]:
     small = replace(found.settings, small=tuple(copulas(found.settings)))
     tables |= dict(family_tables(Results(small, found.parts)))
     return {stem: table for stem, table in tables.items() if table.rows}
+
+
+def draw_moves(found: Results, folder: Path) -> list[Path]:
+    """The figure; its path."""
+    return [write(folder, "moves", moves_figure(found))]
 
 
 def moves_figure(found: Results) -> Drawn:

@@ -28,7 +28,7 @@ METRICS = {
 STRUCTURE = (("learned", "shuffled"), ("tree", "tree-shuffled"), ("tree", "none"))
 
 
-def word_findings(results: Results, stable: Sequence[Mapping]) -> list[str]:
+def word_findings(results: Results) -> list[str]:
     """Sentences, each with its numbers."""
     if "words" not in results.parts:
         return []
@@ -38,10 +38,12 @@ def word_findings(results: Results, stable: Sequence[Mapping]) -> list[str]:
         *(against_field(results, name, SOLVED) for name in _ours(results)),
         *untrained(results),
         *structures(results),
-        *trees(results),
-        *above_null(results),
-        *found_again(results, stable),
     ]
+
+
+def word_details(results: Results, stable: Sequence[Mapping]) -> list[str]:
+    """More of them: what the tree ties, chance, and other seeds."""
+    return [*trees(results), *above_null(results), *found_again(results, stable)]
 
 
 def _ours(results: Results) -> list[str]:

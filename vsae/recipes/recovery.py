@@ -23,7 +23,8 @@ from vsae.fitted_spike_slab import FittedSpikeSlabPrior
 from vsae.guides import AmortizedGuide
 from vsae.likelihood import FixedNoise
 from vsae.models.sae import SparseAutoencoder
-from vsae.moves import check_movable, split_and_merge
+from vsae.movable import check_movable
+from vsae.moves import split_and_merge
 from vsae.normalizers import AffineNormalizer
 from vsae.posteriors.fista import FISTAPosterior
 from vsae.posteriors.mean_field import MeanFieldPosterior
@@ -158,7 +159,7 @@ class RecoveryRecipe:
         if 0 < self.moves <= steps:
             every = steps // self.moves
             run.between(
-                range(every, steps * 3 // 4, every), partial(self._move, new, x, seed, settled)
+                range(every, steps * 3 // 4, every), partial(self._move, run, x, seed, settled)
             )
         return run
 
@@ -182,12 +183,18 @@ class RecoveryRecipe:
         )
         return Autoencoder(model, AmortizedGuide(guide), pair.normalizer)
 
-    def _move(self, pair: Autoencoder, x: Tensor, seed: int, settled: int, step: int) -> None:
+    def _move(self, run: Run, x: Tensor, seed: int, settled: int, step: int) -> None:
         """Moves that some rows suggest, others every time; no splits that stay untrained."""
         generator = stream(seed, MOVED + step)
         picked = torch.randperm(len(x), generator=generator)[:LOOKED_AT]
         most = None if step < settled else 0
-        split_and_merge(pair, x[picked.to(x.device)], seed=seed + step, most=most)
+        split_and_merge(
+            run.autoencoder,
+            x[picked.to(x.device)],
+            optimizer=run.optimizer,
+            seed=seed + step,
+            most=most,
+        )
 
     def _first_prior(self, pair: Autoencoder, x: Tensor) -> SpikeSlabPrior:
         """Rates and amplitudes of codes, without the small ones that ℓ1 leaves."""
