@@ -51,6 +51,16 @@ class Block:
     sections: tuple[str, ...] = ()
 
 
+RECOVERY = {
+    "data-a": "efficiency.png",
+    "moves": "moves.png",
+    "families": "families.png",
+    "stories": "stories_ev.png",
+    "calibration": "calibration.png",
+    "words": "words.png",
+    "modadd": "modadd_planes.png",
+}  # the figure of each part that README.md shows
+
 BLOCKS = {
     "quickstart": Block(
         command="vsae reproduce quickstart",
@@ -117,11 +127,11 @@ BLOCKS = {
             reports=(f"{part}.md",),
             headings=("Bars",),
             figures=f"{part}/*.png",
-            figure=f"{part}.png",
+            figure=figure,
             page="recovery.md",
             sections=("Bars", "Findings"),
         )
-        for part in ("data-a", "moves", "families", "stories", "calibration", "words", "modadd")
+        for part, figure in RECOVERY.items()
     },
     **{
         f"part4-{part}": Block(
@@ -176,14 +186,14 @@ def provenance(folder: Path, block: Block) -> str:
         sizes += f", {steps} steps"
     if data := settings.get("data"):
         sizes += f", data {' and '.join(data)}"
-    took = f"{run['wall_seconds']:.0f} s"
+    took = f" in {run['wall_seconds']:.0f} s" if "wall_seconds" in run else ""
     if models := run.get("models"):
         took += (
             f" ({models['found']} of {models['all']} models were in the folder; to train all took "
             f"{models['seconds']:.0f} CPU s)"
         )
     line = (
-        f"*Written by `{block.command}{' --smoke' * smoke}` ({sizes}) on {finished:%Y-%m-%d} in "
+        f"*Written by `{block.command}{' --smoke' * smoke}` ({sizes}) on {finished:%Y-%m-%d}"
         f"{took}; {versions}.*"
     )
     warning = "\n\n**A smoke run: these numbers show only that the script works.**"

@@ -260,6 +260,24 @@ def test_an_optimiser_forgets_the_atoms_that_have_moved_and_no_others():
     assert torch.equal(state["exp_avg_sq"][~moved], second[~moved])
 
 
+def test_a_split_does_not_depend_on_the_sign_of_an_eigenvector(monkeypatch):
+    _, x, first = contrasted()
+    second, eigh = deepcopy(first), torch.linalg.eigh
+    assert split_and_merge(first, x).split == ((0, 3),)
+    monkeypatch.setattr(torch.linalg, "eigh", lambda a: type(eigh(a))((eigh(a)[0], -eigh(a)[1])))
+    assert split_and_merge(second, x).split == ((0, 3),)
+    torch.testing.assert_close(second.W_dec, first.W_dec)
+
+
+def test_rows_are_encoded_in_chunks(monkeypatch):
+    _, x, first = contrasted()
+    second = deepcopy(first)
+    assert split_and_merge(first, x).split == ((0, 3),)
+    monkeypatch.setattr(moves, "ROWS", 1_500)
+    assert split_and_merge(second, x).split == ((0, 3),)
+    torch.testing.assert_close(second.W_dec, first.W_dec)
+
+
 def test_what_is_left_over_is_the_first_eigenvalue_above_the_mean():
     _, x, pair = truth()
     x = x + torch.randn(ROWS, D) * torch.tensor([0.1] * 8 + [0.2, 1.0])  # one of them stands out

@@ -26,7 +26,6 @@ from toys.reproduce.recovery_modadd_arms import (
     shuffled_rings,
 )
 from toys.reproduce.recovery_modadd_data import Slots, activations
-from toys.reproduce.recovery_modadd_figure import draw_modadd
 from toys.reproduce.recovery_modadd_findings import modadd_details, modadd_findings
 from toys.reproduce.recovery_modadd_scores import (
     block_score,
@@ -285,7 +284,10 @@ def test_sentences_follow_the_numbers():
     assert all("better on 0, worse on 0 of 1" in s for s in shuffled)
     against = [s for s in nothing if "against random data points" in s]
     assert all("better on 0, worse on 1 of 1" in s for s in against)
-    assert modadd_findings(Results(Settings(), {})) == []
+    ahead = modadd_findings(planted_results())
+    assert ahead
+    assert not any(f"from {TRUE}" in s or s.startswith("After") for s in ahead)
+    assert not any("against random data points" in s for s in ahead)
 
 
 @pytest.mark.float32
@@ -305,7 +307,6 @@ def test_tables_have_an_arm_a_row_and_a_stream_a_column():
     (network,) = tables["modadd_networks"].rows
     assert network["key frequencies"] == "17, 3, 15, 25, 6, 29"
     assert len(tables["modadd_long_planarity"].rows) == 2
-    assert modadd_tables(Results(Settings(), {})) == {}
 
 
 @pytest.mark.float32
@@ -318,7 +319,6 @@ def test_the_smoke_run_of_the_part(tmp_path):
     assert (tmp_path / "tables" / "modadd" / "modadd_planarity.csv").is_file()
     text = (tmp_path / "modadd.md").read_text(encoding="utf-8")
     assert "Networks that add modulo 59" in text
-    assert draw_modadd(Results(Settings(), {}), tmp_path) == []
     kept = {path.name for path in (tmp_path / "jobs").iterdir()}
     assert recovery.main([*out, "--seeds", "1"]) == 0  # all of it from the folder
     assert {path.name for path in (tmp_path / "jobs").iterdir()} == kept

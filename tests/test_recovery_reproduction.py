@@ -20,10 +20,11 @@ from toys.reproduce import recovery, recovery_plan
 from toys.reproduce.jobs import Found, Job, fetch, fetch_all, tensors_of
 from toys.reproduce.quickstart_structure import prior_covariance
 from toys.reproduce.recovery_arms import ARMS, fixed_covariance, rates_and_sizes
-from toys.reproduce.recovery_bars import bars, ratio
+from toys.reproduce.recovery_bars import cost, ratio, recovered, structure
+from toys.reproduce.recovery_bars import families as family_bars
 from toys.reproduce.recovery_calibration import calibration
 from toys.reproduce.recovery_data import Draw, Problem, ancestors, exclusions, groups
-from toys.reproduce.recovery_findings import findings
+from toys.reproduce.recovery_findings import on_data_a, on_families
 from toys.reproduce.recovery_plan import best, families, plain_slab
 from toys.reproduce.recovery_prune import pruned
 from toys.reproduce.recovery_results import PRUNED, Results, label
@@ -439,7 +440,14 @@ def planted(chosen, *, f1=0.98, l0=7.0, learned=0.01, share=1.0):
 
 
 def verdicts(**changes):
-    return {bar.name: bar.met for bar in bars(planted(Settings(), **changes))}
+    rows = planted(Settings(), **changes)
+    told = [bar for bars in (recovered, structure, cost, family_bars) for bar in bars(rows)]
+    return {bar.name: bar.met for bar in told}
+
+
+def sentences(**changes):
+    rows = planted(Settings(), **changes)
+    return "\n".join([*on_data_a(rows), *on_families(rows)])
 
 
 def test_bars_follow_from_the_rows():
@@ -470,11 +478,11 @@ def test_the_cost_is_the_time_to_the_others_last_f1():
 
 
 def test_findings_follow_from_the_rows():
-    said = "\n".join(findings(planted(Settings())))
+    said = sentences()
     assert "data-a, F1: ours 0.98 ± 0 against ℓ1 SAE 0.5 ± 0: better (0.48 ± 0)." in said
     assert "learned couplings, against none: mcc better (0.01 ± " in said
     assert "Families, share > 0.9: ours better than the best arm of the field on 25 of 25" in said
-    equal = "\n".join(findings(planted(Settings(), f1=0.5, learned=0.0)))
+    equal = sentences(f1=0.5, learned=0.0)
     assert "data-a, F1: ours 0.5 ± 0 against ℓ1 SAE 0.5 ± 0: identical" in equal
     assert "F1: ours better than the best arm of the field on 0 of 25" in equal
 
@@ -509,6 +517,7 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys, monkeypatch, 
     result = json.loads(text, parse_constant=pytest.fail)
     assert result["ok"] is True
     assert list(result["parts"]) == list(PARTS)
+    assert result["failed"] == []
     for part, told in result["parts"].items():
         assert told["failed"] == []
         report = (out / f"{part}.md").read_text(encoding="utf-8")
@@ -523,15 +532,22 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys, monkeypatch, 
             assert picture.stat().st_size > 5_000
             assert json.loads(picture.with_suffix(".json").read_text(encoding="utf-8"))
         made = json.loads((out / "runs" / f"{part}.json").read_text(encoding="utf-8"))
-        assert made["settings"]["data"] == [part]
-        assert made["models"]["all"] >= made["models"]["found"]
+        assert made["part"] == part
+        assert made["seeds"]
+        assert made["models"]["all"] > made["models"]["found"] == 0
     tables = {stem for told in result["parts"].values() for stem in told["tables"]}
     assert {"data_a", "levels", "structure", "families_f1", "stories", "stability", "laws",
             "calibration", "choices", "cost", "modadd_planarity"} <= tables  # fmt: skip
-    names = {Path(path).stem for told in result["parts"].values() for path in told["figures"]}
-    assert names == {"features", "efficiency", "structure", "families", "calibration",
-                     "stories_ev", "stories_ce_recovered", "words", "modadd_planes",
-                     "moves"}  # fmt: skip
+    drawn = {p: {Path(f).stem for f in told["figures"]} for p, told in result["parts"].items()}
+    assert drawn == {
+        "data-a": {"features", "efficiency", "structure"},
+        "moves": {"moves"},
+        "families": {"families"},
+        "stories": {"stories_ev", "stories_ce_recovered"},
+        "calibration": {"calibration"},
+        "words": {"words"},
+        "modadd": {"modadd_planes"},
+    }
     moved = result["parts"]["moves"]
     assert moved["bars"]
     assert any("Moves between latents, against none: mcc" in said for said in moved["findings"])
@@ -543,4 +559,6 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys, monkeypatch, 
     one, other = again["parts"]["data-a"]["tables"], result["parts"]["data-a"]["tables"]
     assert one["data_a"] == other["data_a"]  # from the folder, seconds too
     assert all(row["of it in this run"] == 0 for row in one["cost"])
+    made = json.loads((out / "runs" / "data-a.json").read_text(encoding="utf-8"))
+    assert made["models"]["found"] == made["models"]["all"]
     assert sorted(path.name for path in (out / "jobs").iterdir()) == kept

@@ -68,8 +68,9 @@ def split_and_merge(
       written as a difference to it. The first principal direction :math:`r` of the residuals
       where the latent fires, and none of those that fire only below it do, is the difference of
       the two: it becomes :math:`(w - r)/\sqrt2`, and a free latent :math:`(w + r)/\sqrt2`.
-      Latents with a rate below 1e-4 are free; at most as many are split, those first in which most
-      energy is left over along one direction.
+      Free are latents with a rate below 1e-4 that fire on fewer than 20 of the rows, and those
+      that merging and unfolding leave; at most as many are split, those first in which most energy
+      is left over along one direction.
 
     Latents that mostly fire where the one in question does lose what lies in the plane of the two
     new atoms. A move is a rough start, and is not judged: train on, and move again. The halves of
@@ -115,7 +116,7 @@ def split_and_merge(
         search = _Search(pair, x)
     unfolded = tuple(search.unfolds())
     merged = tuple(search.merges())
-    split = () if most == 0 else tuple(search.splits(stream(seed, MOVES), most))
+    split = tuple(search.splits(stream(seed, MOVES), most))
     atoms = pair.model.decoder.W_dec
     changed = (search.atoms != atoms).any(-1)
     atoms.copy_(search.atoms)
@@ -167,7 +168,10 @@ class _Search:
 
     def splits(self, generator: Generator, most: int | None) -> Iterator[tuple[int, int]]:
         """Latents, and the free one that took a half of each."""
-        free, power = self.free.nonzero().flatten().tolist()[:most], self.power(generator)
+        free = self.free.nonzero().flatten().tolist()[:most]
+        if not free:
+            return
+        power = self.power(generator)
         power[self.moved] = 0.0
         for k in power.argsort(descending=True).tolist():
             if free and power[k] > 0 and not bool(self.moved[k]):
@@ -219,7 +223,7 @@ class _Search:
     def direction(self, k: int, below: Bool[Tensor, " K"]) -> Float[Tensor, " d"]:
         """The first principal one of what is left over where ``k`` fires and those below do not.
 
-        Towards where less often more is left over: that half is the rarer one.
+        Of the two signs that with a third moment above zero: eigenvectors have none of their own.
         """
         fires = self.on[:, k] > 0
         alone = fires & ~self.on[:, below].any(1)

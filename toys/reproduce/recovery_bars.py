@@ -63,17 +63,7 @@ WIDE, WIDER = Levels(0.92, 0.97, 7.5), Levels(0.97, 0.99, 7.5)
 NARROW, NARROWER = Levels(0.90, 0.94, 5.0), Levels(0.93, 0.96, 5.0)
 
 
-def bars(results: Results) -> list[Bar]:
-    """Those of the parts that were run."""
-    found: list[Bar] = []
-    if "data-a" in results.parts:
-        found += [*data_a(results), *structure(results), *cost(results)]
-    if "families" in results.parts:
-        found += families(results)
-    return found
-
-
-def data_a(results: Results) -> Iterator[Bar]:
+def recovered(results: Results) -> Iterator[Bar]:
     """Recovery on Data A, at both widths."""
     wide, narrow = results.settings.widths
     ours = results.ours("data-a", wide)

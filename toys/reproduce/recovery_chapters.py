@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from toys.reproduce.recovery_bars import Bar, bars
-from toys.reproduce.recovery_figures import draw_all
-from toys.reproduce.recovery_findings import findings
+from toys.reproduce.recovery_bars import Bar, bars_table, cost, families, recovered, structure
+from toys.reproduce.recovery_figures import draw_calibration, draw_data_a, draw_families
+from toys.reproduce.recovery_findings import RULE, calibrations, on_data_a, on_families
 from toys.reproduce.recovery_how import how
 from toys.reproduce.recovery_modadd_figure import draw_modadd
 from toys.reproduce.recovery_modadd_findings import modadd_details, modadd_findings
@@ -14,7 +15,6 @@ from toys.reproduce.recovery_modadd_tables import modadd_tables
 from toys.reproduce.recovery_moves import draw_moves, moves_bars, moves_findings, moves_tables
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_saelens_data import THEIRS
-from toys.reproduce.recovery_saelens_plan import saelens_said
 from toys.reproduce.recovery_story_bars import AT, lengths, starts, story_bars, story_findings
 from toys.reproduce.recovery_story_figures import draw_stories
 from toys.reproduce.recovery_story_tables import (
@@ -35,7 +35,6 @@ from toys.reproduce.recovery_tables import (
 )
 from toys.reproduce.recovery_words_figure import draw_words
 from toys.reproduce.recovery_words_findings import word_details, word_findings
-from toys.reproduce.recovery_words_how import word_how
 from toys.reproduce.recovery_words_tables import word_stability, word_tables
 from toys.reproduce.tables import Table
 
@@ -49,8 +48,9 @@ class Chapter:
         how: What was done, in paragraphs.
         bars: Claims that were to be reached.
         findings: What the numbers say, by rules.
-        tables: By the stem of their files, in order; those without a row are left out.
+        tables: By the stem of their files, in order.
         draw: Writes the figures to a folder.
+        failed: Models that became non-finite.
         details: Findings for those who want all of them.
     """
 
@@ -59,7 +59,8 @@ class Chapter:
     bars: Sequence[Bar]
     findings: Sequence[str]
     tables: Mapping[str, Table]
-    draw: Callable[[Results, Path], list[Path]]
+    draw: Callable[[Path], list[Path]]
+    failed: Sequence[Mapping]
     details: Sequence[str] = ()
 
     def markdown(self) -> str:
@@ -68,8 +69,10 @@ class Chapter:
         if self.bars:
             told = [f"- **{b.name}**: {b.verdict}. {b.found}" for b in self.bars]
             lines += ["## Bars", "", *told, ""]
-        for heading, said in (("Findings", self.findings), ("In detail", self.details)):
-            lines += [f"## {heading}", "", *(f"- {text}" for text in said), ""] if said else []
+        lines += ["## Findings", "", *(f"- {text}" for text in self.findings)]
+        lines += [*(f"- Not finite: {_short(row)}" for row in self.failed), ""]
+        if self.details:
+            lines += ["## In detail", "", *(f"- {text}" for text in self.details), ""]
         lines += ["## Tables", "", *(f"{table.markdown()}\n" for table in self.tables.values())]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -80,104 +83,124 @@ def chapter(name: str, results: Results) -> Chapter:
     return CHAPTERS[name](alone)
 
 
-def _data_a(results: Results) -> Chapter:
-    tables = {
-        "data_a": models_table(results, "data-a"),
-        "data_a_saelens": models_table(results, THEIRS),
-        "levels": levels_table(results, "data-a"),
-        "structure": structure_table(results),
-    }
+def _chapter(
+    results: Results,
+    title: str,
+    *,
+    findings: Sequence[str],
+    tables: Mapping[str, Table],
+    draw: Callable[[Results, Path], list[Path]],
+    bars: Sequence[Bar] = (),
+    details: Sequence[str] = (),
+) -> Chapter:
+    """With the rules of its bars, what was chosen and what it took; no table without a row."""
+    ((name, part),) = results.parts.items()
+    more = {"choices": choices_table(results), "cost": cost_table(results)}
+    known = {"bars": bars_table(bars), **tables, **more}
     return Chapter(
+        title,
+        how(name, results.settings),
+        bars,
+        findings,
+        {stem: table for stem, table in known.items() if table.rows},
+        partial(draw, results),
+        [row for row in part.rows if row["failed"]],
+        details,
+    )
+
+
+def _data_a(results: Results) -> Chapter:
+    return _chapter(
+        results,
         "Exclusive trees, rare and coherent: Data A",
-        [*how("data-a", results.settings), saelens_said(results.settings)],
-        bars(results),
-        findings(results),
-        _filled(results, tables),
-        draw_all,
+        bars=[*recovered(results), *structure(results), *cost(results)],
+        findings=[*on_data_a(results)],
+        tables={
+            "data_a": models_table(results, "data-a"),
+            "data_a_saelens": models_table(results, THEIRS),
+            "levels": levels_table(results, "data-a"),
+            "structure": structure_table(results),
+        },
+        draw=draw_data_a,
     )
 
 
 def _moves(results: Results) -> Chapter:
     found = Results(results.settings, {"data-a": results.parts["moves"]})
-    return Chapter(
+    return _chapter(
+        results,
         "Moves between latents",
-        how("moves", results.settings),
-        moves_bars(found),
-        [*moves_findings(found)],
-        _filled(results, moves_tables(found)),
-        lambda _, folder: draw_moves(found, folder),
+        bars=moves_bars(found),
+        findings=[*moves_findings(found)],
+        tables=moves_tables(found),
+        draw=lambda _, folder: draw_moves(found, folder),
     )
 
 
 def _families(results: Results) -> Chapter:
-    return Chapter(
+    return _chapter(
+        results,
         "Copulas, trees, noises, magnitudes and subspaces",
-        how("families", results.settings),
-        bars(results),
-        findings(results),
-        _filled(results, dict(family_tables(results))),
-        draw_all,
+        bars=[*families(results)],
+        findings=[*on_families(results)],
+        tables=dict(family_tables(results)),
+        draw=draw_families,
     )
 
 
 def _stories(results: Results) -> Chapter:
     stable = stability(results)
-    tables = {
-        "stories": common_table(results),
-        "lengths": lengths_table(results, AT),
-        "stability": stability_table(stable),
-        "laws": laws_table(results),
-    }
-    return Chapter(
+    return _chapter(
+        results,
         "Every layer of a small language model",
-        how("stories", results.settings),
-        story_bars(results, stable),
-        [*story_findings(results), *starts(results), *lengths(results)],
-        _filled(results, tables),
-        draw_stories,
+        bars=story_bars(results, stable),
+        findings=[RULE, *story_findings(results), *starts(results), *lengths(results)],
+        tables={
+            "stories": common_table(results),
+            "lengths": lengths_table(results, AT),
+            "stability": stability_table(stable),
+            "laws": laws_table(results),
+        },
+        draw=draw_stories,
     )
 
 
 def _calibration(results: Results) -> Chapter:
-    return Chapter(
+    return _chapter(
+        results,
         "What probabilities and intervals are worth",
-        how("calibration", results.settings),
-        (),
-        findings(results)[1:],  # the rule is of comparisons
-        _filled(results, {"calibration": calibration_table(results)}),
-        draw_all,
+        findings=[*calibrations(results)],
+        tables={"calibration": calibration_table(results)},
+        draw=draw_calibration,
     )
 
 
 def _words(results: Results) -> Chapter:
     again = word_stability(results)
-    return Chapter(
+    return _chapter(
+        results,
         "Nouns, and the concepts of WordNet",
-        [word_how(results.settings.words)],
-        (),
-        word_findings(results),
-        _filled(results, word_tables(results, again)),
-        draw_words,
-        word_details(results, again),
+        findings=word_findings(results),
+        tables=word_tables(results, again),
+        draw=draw_words,
+        details=word_details(results, again),
     )
 
 
 def _modadd(results: Results) -> Chapter:
-    return Chapter(
+    return _chapter(
+        results,
         "Networks that add modulo 59",
-        how("modadd", results.settings),
-        (),
-        modadd_findings(results),
-        _filled(results, modadd_tables(results)),
-        draw_modadd,
-        modadd_details(results),
+        findings=[RULE, *modadd_findings(results)],
+        tables=modadd_tables(results),
+        draw=draw_modadd,
+        details=modadd_details(results),
     )
 
 
-def _filled(results: Results, tables: Mapping[str, Table]) -> dict[str, Table]:
-    """With what was chosen and what it took; without those that have no row."""
-    both = {"choices": choices_table(results), "cost": cost_table(results)}
-    return {stem: table for stem, table in {**tables, **both}.items() if table.rows}
+def _short(row: Mapping) -> str:
+    names = ("case", "network", "stream", "layer", "arm", "strength", "seed", "failed")
+    return ", ".join(f"{name} {row[name]}" for name in names if row.get(name) is not None)
 
 
 CHAPTERS: Mapping[str, Callable[[Results], Chapter]] = {

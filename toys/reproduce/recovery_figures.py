@@ -25,18 +25,25 @@ Drawn = tuple[Figure, dict]
 OURS = "#c62828"
 
 
-def draw_all(results: Results, folder: Path) -> list[Path]:
-    """Every figure of the parts that were run; returns the PNGs."""
-    pictures: dict[str, Drawn | None] = {}
-    if "data-a" in results.parts:
-        pictures |= {"features": features(results), "efficiency": efficiency(results)}
-        pictures["structure"] = structure(results)
-    if "families" in results.parts:
-        pictures["families"] = families(results)
-    if "calibration" in results.parts:
-        pictures["calibration"] = calibration(results)
-    found = {stem: drawn for stem, drawn in pictures.items() if drawn is not None}
-    return [write(folder, stem, drawn) for stem, drawn in found.items()]
+def draw_data_a(results: Results, folder: Path) -> list[Path]:
+    """Features found, the way there, structure; the PNGs."""
+    pictures = {
+        "features": features(results),
+        "efficiency": efficiency(results),
+        "structure": structure(results),
+    }
+    return [write(folder, stem, drawn) for stem, drawn in pictures.items() if drawn is not None]
+
+
+def draw_families(results: Results, folder: Path) -> list[Path]:
+    """What is found, case by case; the PNG."""
+    return [write(folder, "families", families(results))]
+
+
+def draw_calibration(results: Results, folder: Path) -> list[Path]:
+    """Probabilities and intervals, if there are any; the PNG."""
+    drawn = calibration(results)
+    return [] if drawn is None else [write(folder, "calibration", drawn)]
 
 
 def write(folder: Path, stem: str, drawn: Drawn) -> Path:

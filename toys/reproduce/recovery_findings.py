@@ -27,17 +27,21 @@ RULE = (
 )
 
 
-def findings(results: Results) -> list[str]:
-    """Sentences, each with its numbers."""
-    lines = [RULE]
-    if "data-a" in results.parts:
-        lines += against_field(results, "data-a")
-        lines += [*phases(results), *moved(results), *structures(results), *places(results)]
-    if "families" in results.parts:
-        lines += [*by_family(results), *other_widths(results)]
-    if "calibration" in results.parts:
-        lines += calibrations(results)
-    return lines
+def on_data_a(results: Results) -> Iterator[str]:
+    """Sentences on Data A, each with its numbers."""
+    yield RULE
+    yield from against_field(results, "data-a")
+    yield from phases(results)
+    yield from moved(results)
+    yield from structures(results)
+    yield from places(results)
+
+
+def on_families(results: Results) -> Iterator[str]:
+    """Sentences on the families, each with its numbers."""
+    yield RULE
+    yield from by_family(results)
+    yield from other_widths(results)
 
 
 def against_field(results: Results, case: str) -> Iterator[str]:

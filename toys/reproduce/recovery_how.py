@@ -2,8 +2,11 @@
 
 from toys.reproduce import recovery_scores, recovery_structure
 from toys.reproduce.recovery_laws import LAWS
+from toys.reproduce.recovery_plan import CALIBRATED
+from toys.reproduce.recovery_saelens_plan import saelens_said
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_stories import HELD
+from toys.reproduce.recovery_words_how import word_how
 from vsae.posteriors.fista import FISTAPosterior
 from vsae.posteriors.mean_field import MeanFieldPosterior
 
@@ -13,9 +16,10 @@ sparse coding, then {slab} and {final} rows of spike and slab, and {length:g} ti
 the families, where the ℓ1 phase alone sees as many rows as all three; {field} and {fista}
 iterations of the guides at evaluation. The numbers, and those of the field's arms, were chosen
 on generator seed {choosing}, those of moves on 100 to 105 too, by the truth in all cases; what is
-reported is of seeds {seeds}, each its own dictionary, rows, weights and order of rows. Intervals
-are 95 % t-intervals over these. Families beyond the copulas and other widths are of the first
-{few}, structure of the first {structured}; differences are of the seeds that both have.
+reported is of seeds {seeds}, each its own dictionary, rows, weights and order of rows. The field's
+arms on Data A, families beyond the copulas and other widths are of the first {few}, structure and
+what there is without moves beside it of the first {structured}; differences are of the seeds that
+both have.
 *Moves* (`vsae.split_and_merge`) divide the slab into {moves} parts, splits until the learning rate
 falls and merges a little longer."""
 
@@ -65,7 +69,8 @@ one noise for all rows, on {held} held-out rows. Not shown: larger networks."""
 
 CALIBRATION = """\
 Of latents that are features: cosine above 0.9 for probabilities, above 0.99 for amplitudes, on rows
-where the feature fires and the gate says so. The models are those of Data A and of the families."""
+where the feature fires and the gate says so. The models are ours without structure of
+{calibrated}."""
 
 MODADD = """\
 Transformers that add modulo 59, their files as published. *numbers* is the embedding of both
@@ -80,12 +85,16 @@ rings are in part there without training, as random data points with codes relu(
 and λ were set after a look at pizza's *numbers*, reported seeds included: of that stream the
 rules are not blind."""
 
+INTERVALS = """\
+A ± b are means over seeds and 95 % t-intervals of them. All settings are in `runs/{part}.json`."""
+
 HOW = {
     "data-a": (OURS, FIELD, METRICS, STRUCTURE),
     "moves": (STILL, METRICS),
     "families": (OURS, FIELD, METRICS),
     "stories": (STORIES,),
     "calibration": (CALIBRATION,),
+    "words": (),
     "modadd": (MODADD,),
 }
 """The paragraphs of a part; of words see ``recovery_words_how``."""
@@ -93,8 +102,11 @@ HOW = {
 
 def how(part: str, chosen: Settings) -> list[str]:
     """The method of a part, with the numbers of the run."""
-    numbers = {**_synthetic(chosen), **_networks(chosen)}
-    return [paragraph.format(**numbers) for paragraph in HOW[part]]
+    numbers = {"part": part, **_synthetic(chosen), **_networks(chosen)}
+    said = [paragraph.format(**numbers) for paragraph in (*HOW[part], INTERVALS)]
+    if part == "words":
+        return [word_how(chosen.words), *said]
+    return [*said, saelens_said(chosen)] if part == "data-a" else said
 
 
 def _synthetic(chosen: Settings) -> dict[str, object]:
@@ -123,6 +135,7 @@ def _synthetic(chosen: Settings) -> dict[str, object]:
         "test": chosen.test,
         "small_test": chosen.small_test,
         "near": recovery_structure.NEAR,
+        "calibrated": " and ".join(CALIBRATED),
     }
 
 

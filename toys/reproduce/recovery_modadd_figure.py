@@ -31,8 +31,6 @@ SHOWN = (
 
 def draw_modadd(results: Results, folder: Path) -> list[Path]:
     """The numbers' stream of the network that is also trained for longer."""
-    if "modadd" not in results.parts:
-        return []
     network = results.settings.modadd.long_network
     rows = {
         row["arm"]: row

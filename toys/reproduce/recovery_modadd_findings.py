@@ -15,10 +15,8 @@ SAME = 0.05  # relative difference up to which two L0 count as equal
 
 
 def modadd_findings(results: Results) -> list[str]:
-    """Sentences, each with its numbers; nothing of a part that was not run."""
+    """Sentences, each with its numbers."""
     found = lines(results)
-    if not found:
-        return []
     return [*decisive(found), *components(found), *structure(found, FOUND)]
 
 

@@ -56,7 +56,7 @@ Found = dict[Column, dict[Line, list[Mapping]]]
 def lines(results: Results, *, longer: bool = False) -> Found:
     """By stream the models of each line, in order of seeds."""
     found: Found = {}
-    for row in results.parts["modadd"].rows if "modadd" in results.parts else ():
+    for row in results.parts["modadd"].rows:
         if (row["updates"] != results.settings.modadd.dense_steps) != longer:
             continue
         place = found.setdefault((row["network"], row["stream"]), {})
@@ -130,8 +130,6 @@ def gaps(one: Sequence[Mapping], other: Sequence[Mapping], metric: str) -> list[
 
 def modadd_tables(results: Results) -> dict[str, Table]:
     """By the stem of their files."""
-    if "modadd" not in results.parts:
-        return {}
     found = lines(results)
     tables = {"modadd_networks": network_table(results)}
     for metric, title in OWN.items():

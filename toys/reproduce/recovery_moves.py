@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from toys.reproduce.recovery_bars import Bar, data_a, families
+from toys.reproduce.recovery_bars import Bar, families, recovered
 from toys.reproduce.recovery_figures import Drawn, write
 from toys.reproduce.recovery_findings import RULE, all_three, moved, places
 from toys.reproduce.recovery_plan import copulas, latents_of
@@ -20,7 +20,7 @@ COLOURS = {SLAB: "#c62828", STILL: "#ef9a9a"}
 
 def moves_bars(found: Results) -> list[Bar]:
     """Those of recovery, and of the copulas."""
-    return [*data_a(found), *families(found)]
+    return [*recovered(found), *families(found)]
 
 
 def moves_findings(found: Results) -> Iterator[str]:
@@ -39,8 +39,7 @@ def moves_tables(found: Results) -> dict[str, Table]:
     """Data A, its places in the trees, and the copulas."""
     tables = {"data_a": models_table(found, "data-a"), "levels": levels_table(found, "data-a")}
     small = replace(found.settings, small=tuple(copulas(found.settings)))
-    tables |= dict(family_tables(Results(small, found.parts)))
-    return {stem: table for stem, table in tables.items() if table.rows}
+    return tables | dict(family_tables(Results(small, found.parts)))
 
 
 def draw_moves(found: Results, folder: Path) -> list[Path]:

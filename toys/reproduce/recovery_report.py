@@ -1,13 +1,13 @@
 """Running ``recovery`` and writing what it found, a report for each part."""
 
 import argparse
-import re
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from toys.reproduce import arguments
 from toys.reproduce.processes import one_thread
-from toys.reproduce.recovery_chapters import chapter
+from toys.reproduce.recovery_chapters import Chapter, chapter
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import Part, run_all
 from toys.reproduce.recovery_settings import PARTS, settings
@@ -26,40 +26,48 @@ def report(options: argparse.Namespace, begun: float) -> tuple[dict, str]:
 
 def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[dict, str]:
     """Tables, figures, a report and a file of its making for each part."""
-    out, said, texts = options.out, {}, {}
-    for name, part in results.parts.items():
-        told = chapter(name, results)
-        for stem, table in told.tables.items():
-            table.write(out / "tables" / name, stem)
-        models_csv(part).write_csv(out / "tables" / name, "models")
-        texts[name] = told.markdown()
-        (out / f"{name}.md").write_text(texts[name], encoding="utf-8")
-        said[name] = {
-            "bars": [{"bar": b.name, "found": b.found, "met": b.met} for b in told.bars],
-            "findings": [*told.findings, *told.details],
-            "tables": {stem: table.records() for stem, table in told.tables.items()},
-            "figures": [str(path) for path in told.draw(results, out / "figures" / name)],
-            "failed": [dict(row) for row in part.rows if row["failed"]],
-        }
-    result = {
-        "reproduction": "recovery",
-        "out": str(out),
-        "smoke": options.smoke,
-        "settings": results.settings.to_dict() | {"data": list(results.parts)},
-        "parts": said,
-        "models": spent([*results.parts.values()]),
-        "wall_seconds": time.monotonic() - begun,
+    out, texts = options.out, []
+    made = {"reproduction": "recovery", "smoke": options.smoke, "threads": options.threads}
+    made |= {"versions": arguments.versions(), "settings": results.settings.to_dict()}
+    result = {"reproduction": "recovery", "out": str(out), "smoke": options.smoke, "parts": {}}
+    for name in results.parts:
+        told, said = write_part(name, results, out, made)
+        texts.append(told.markdown())
+        result["parts"][name] = said
+    result["failed"] = [row for said in result["parts"].values() for row in said["failed"]]
+    result["settings"] = results.settings.to_dict() | {"data": list(results.parts)}
+    result["models"] = spent([*results.parts.values()])
+    result["wall_seconds"] = time.monotonic() - begun
+    kept = ("settings", "failed", "models", "wall_seconds")
+    arguments.write_json(out / "run.json", made | {name: result[name] for name in kept})
+    texts.append(f"Written to {out} in {result['wall_seconds']:.0f} s.")
+    return result, "\n".join(texts)
+
+
+def write_part(name: str, results: Results, out: Path, made: dict) -> tuple[Chapter, dict]:
+    """All of one part; of what it was made is written last, so that it is never of another run."""
+    told, part = chapter(name, results), results.parts[name]
+    origin = out / "runs" / f"{name}.json"
+    origin.unlink(missing_ok=True)
+    for stem, table in told.tables.items():
+        table.write(out / "tables" / name, stem)
+    models_csv(part).write_csv(out / "tables" / name, "models")
+    said = {
+        "bars": [
+            {"bar": b.name, "rule": b.rule, "found": b.found, "met": b.met} for b in told.bars
+        ],
+        "findings": [*told.findings, *told.details],
+        "tables": {stem: table.records() for stem, table in told.tables.items()},
+        "figures": [str(path) for path in told.draw(out / "figures" / name)],
+        "failed": [dict(row) for row in told.failed],
+        "models": spent([part]),
     }
-    made = {name: result[name] for name in ("reproduction", "smoke", "settings", "wall_seconds")}
-    made |= {"threads": options.threads, "versions": arguments.versions()}
-    for name, part in results.parts.items():
-        told = {key: said[name][key] for key in ("bars", "failed")} | {"models": spent([part])}
-        told["settings"] = result["settings"] | {"data": [name]}
-        told["seeds"] = sorted({row["seed"] for row in part.rows})
-        arguments.write_json(out / "runs" / f"{name}.json", made | told)
-    arguments.write_json(out / "run.json", made | {"models": result["models"]})
-    text = "\n".join(re.sub(r"^#", "##", text, flags=re.M) for text in texts.values())
-    return result, f"{text}\nWritten to {out} in {result['wall_seconds']:.0f} s."
+    (out / f"{name}.md").write_text(told.markdown(), encoding="utf-8")
+    models = [model for row in part.rows for model in (row, *row.get("models", ()))]
+    about = {"part": name, "seeds": sorted({m["seed"] for m in models if "seed" in m})}
+    about |= {key: said[key] for key in ("bars", "failed", "models")}
+    arguments.write_json(origin, made | about)
+    return told, said
 
 
 def models_csv(part: Part) -> Table:

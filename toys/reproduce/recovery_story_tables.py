@@ -39,8 +39,7 @@ class Line:
 
 def finished(results: Results) -> list[Mapping]:
     """Every model on the stories that did not fail, of whatever length of training."""
-    rows = results.parts["stories"].rows if "stories" in results.parts else ()
-    return [row for row in rows if row["failed"] is None]
+    return [row for row in results.parts["stories"].rows if row["failed"] is None]
 
 
 def models(results: Results) -> list[Mapping]:

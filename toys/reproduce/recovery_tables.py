@@ -154,7 +154,7 @@ def choices_table(results: Results) -> Table:
         for arm, found in part.chosen.items():
             own = [row for row in part.searched if row["arm"] == arm]
             strength, lr = found if isinstance(found, tuple) else (None, found)
-            line: dict[str, Cell] = {"part": name, "arm": FIELD_ARMS[arm].label}
+            line: dict[str, Cell] = {"arm": FIELD_ARMS[arm].label}
             line["knob"] = KNOBS.get(name, FIELD_ARMS[arm].knob)
             line |= {"chosen strength": strength, "chosen lr": lr}
             lines.append(line | {"models tried": len(own)})
@@ -169,16 +169,16 @@ def group_of(arm: str) -> str:
 
 
 def cost_table(results: Results) -> Table:
-    """CPU seconds of training, ours and the field's, per part."""
+    """CPU seconds of training, ours and the field's."""
     lines = []
-    for name, part in results.parts.items():
+    for part in results.parts.values():
         groups = {"search": part.searched, "ours": [], "field": [], "controls": []}
         for row in part.rows:
             groups[group_of(row["arm"])].append(row)
         for group, rows in groups.items():
             if rows:
                 fresh = [row for row in rows if not row["cached"]]
-                line: dict[str, Cell] = {"part": name, "models": group, "jobs": len(rows)}
+                line: dict[str, Cell] = {"models": group, "jobs": len(rows)}
                 line["CPU s of training"] = sum(row["seconds"] for row in rows)
                 line["of it in this run"] = float(sum(row["seconds"] for row in fresh))
                 lines.append(line)

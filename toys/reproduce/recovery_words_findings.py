@@ -30,8 +30,6 @@ STRUCTURE = (("learned", "shuffled"), ("tree", "tree-shuffled"), ("tree", "none"
 
 def word_findings(results: Results) -> list[str]:
     """Sentences, each with its numbers."""
-    if "words" not in results.parts:
-        return []
     return [
         RULE,
         *(against_field(results, name, metric) for metric in METRICS for name in _ours(results)),

@@ -30,7 +30,7 @@ ASKED = {
 def models(results: Results) -> dict[str, list[Mapping]]:
     """Every model and trimming by what it is, in order of tables; none of a job that failed."""
     found: dict[str, list[Mapping]] = {}
-    for row in results.parts["words"].rows if "words" in results.parts else ():
+    for row in results.parts["words"].rows:
         about = {"file": row["file"], "strength": row["strength"]}
         for model in row.get("models", []):
             found.setdefault(model["name"], []).append(about | model)
@@ -58,9 +58,7 @@ def level(results: Results, rows: Sequence[Mapping], metric: str, l0: float) -> 
 
 def word_tables(results: Results, stable: Sequence[Mapping]) -> dict[str, Table]:
     """By the stem of their files."""
-    if "words" not in results.parts:
-        return {}
-    found = {
+    return {
         "words_fidelity": _at_common(
             results, HELD, "Words, held out: linear in log L0 inside each sweep"
         ),
@@ -76,7 +74,6 @@ def word_tables(results: Results, stable: Sequence[Mapping]) -> dict[str, Table]
             [{k: v for k, v in line.items() if k != "name"} for line in stable],
         ),
     }
-    return {stem: table for stem, table in found.items() if table.rows}
 
 
 def _at_common(results: Results, columns: Mapping[str, str], title: str) -> Table:

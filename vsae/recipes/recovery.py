@@ -158,9 +158,8 @@ class RecoveryRecipe:
             check_movable(new)
         if 0 < self.moves <= steps:
             every = steps // self.moves
-            run.between(
-                range(every, steps * 3 // 4, every), partial(self._move, run, x, seed, settled)
-            )
+            move = partial(self._move, new, run.optimizer, x, seed, settled)
+            run.between(range(every, steps * 3 // 4, every), move)
         return run
 
     def final_phase(self, pair: Autoencoder, x: Float[Tensor, "rows d"], *, seed: int = 0) -> Run:
@@ -183,18 +182,21 @@ class RecoveryRecipe:
         )
         return Autoencoder(model, AmortizedGuide(guide), pair.normalizer)
 
-    def _move(self, run: Run, x: Tensor, seed: int, settled: int, step: int) -> None:
+    def _move(
+        self,
+        pair: Autoencoder,
+        optimizer: torch.optim.Optimizer,
+        x: Tensor,
+        seed: int,
+        settled: int,
+        step: int,
+    ) -> None:
         """Moves that some rows suggest, others every time; no splits that stay untrained."""
         generator = stream(seed, MOVED + step)
         picked = torch.randperm(len(x), generator=generator)[:LOOKED_AT]
         most = None if step < settled else 0
-        split_and_merge(
-            run.autoencoder,
-            x[picked.to(x.device)],
-            optimizer=run.optimizer,
-            seed=seed + step,
-            most=most,
-        )
+        rows = x[picked.to(x.device)]
+        split_and_merge(pair, rows, optimizer=optimizer, seed=seed + step, most=most)
 
     def _first_prior(self, pair: Autoencoder, x: Tensor) -> SpikeSlabPrior:
         """Rates and amplitudes of codes, without the small ones that ℓ1 leaves."""
