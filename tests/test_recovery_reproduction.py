@@ -23,6 +23,7 @@ from toys.reproduce.recovery_arms import ARMS, fixed_covariance, rates_and_sizes
 from toys.reproduce.recovery_bars import cost, ratio, recovered, structure
 from toys.reproduce.recovery_bars import families as family_bars
 from toys.reproduce.recovery_calibration import calibration
+from toys.reproduce.recovery_ceiling import CeilingJob
 from toys.reproduce.recovery_data import Draw, Problem, ancestors, exclusions, groups
 from toys.reproduce.recovery_findings import on_data_a, on_families
 from toys.reproduce.recovery_plan import best, families, plain_slab
@@ -156,6 +157,25 @@ def test_the_truth_scores_one_and_random_atoms_what_chance_says():
     assert found["l0"] == pytest.approx(problem.l0)
     random = torch.randn(64, 32, generator=Generator().manual_seed(9))
     assert truth.mcc(random) == pytest.approx(truth.chance(64, 32), abs=0.03)
+
+
+def test_the_truth_is_the_ceiling_of_what_drops_firings():
+    """By hand: its smallest firings dropped, and its features of most energy alone."""
+    draw = Draw(case="tree-2-exclusive", generator=1, rows=300, test=1500)
+    row = CeilingJob(draw=draw, keep=10).compute().row
+    problem = Problem(draw)
+    codes = problem.truth.strengths
+    assert row["mcc"] == pytest.approx(1)
+    assert row["f1"] == row["share"] == 1
+    assert row["l0"] == pytest.approx(problem.l0)
+    power = [(float((column**2).mean()), k) for k, column in enumerate(codes.mT)]
+    kept = [k for _, k in sorted(power)[-10:]]
+    few = row["pruned"]
+    assert few["l0"] == pytest.approx(float((codes[:, kept] > 0).sum(1).double().mean()))
+    assert few["f1"] == 1
+    assert few["latents"] == 10
+    assert few["share"] == pytest.approx(10 / codes.shape[1])
+    assert row["f1_trimmed"] is None or row["f1_trimmed"] < 1
 
 
 def test_lines_are_scored_alike_as_directions_and_as_subspaces():
@@ -376,13 +396,14 @@ def seeds_of_barred(chosen, planned):
         found.setdefault(name, {}).setdefault(arm, set()).add(seed)
 
     for job in planned["data-a"]:
-        ours, wide = isinstance(job, RecipeJob), job.latents == chosen.widths[0]
+        ours = isinstance(job, RecipeJob)
+        wide = ours and job.latents == chosen.widths[0]
         if ours and wide and job.structure == "none":
             moved = job.recipe.moves or not job.recipe.slab_rows
             add("data-a, ours" if moved else "data-a, no moves", job.recipe, job.draw.generator)
         elif ours and wide:
             add("data-a, structure", job.structure, job.draw.generator)
-        elif not ours:
+        elif isinstance(job, FieldJob):
             arm = (job.arm, job.latents, job.strength)
             add("data-a, field", arm, job.draw.generator)
     for job in planned["families"]:
@@ -435,7 +456,8 @@ def planted(chosen, *, f1=0.98, l0=7.0, learned=0.01, share=1.0):
     parts = {}
     for name in ("data-a", "families"):
         made = jobs(chosen, name, PLANS[name].anything)
-        parts[name] = Part((), PLANS[name].anything, [row(job) for job in made])
+        rows = [row(job) for job in made if not isinstance(job, CeilingJob)]
+        parts[name] = Part((), PLANS[name].anything, rows)
     return Results(chosen, parts)
 
 

@@ -7,9 +7,11 @@ from toys.recovery_cases import RECOVERY_CASES
 from toys.reproduce.flat_matched import outcome, over_seeds
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_calibration import LEVELS
+from toys.reproduce.recovery_ceiling import TRUTH
 from toys.reproduce.recovery_plan import latents_of
 from toys.reproduce.recovery_results import (
     STRUCTURE_LABELS,
+    TRUTH_PRUNED,
     Results,
     differences,
     label,
@@ -35,6 +37,19 @@ def on_data_a(results: Results) -> Iterator[str]:
     yield from moved(results)
     yield from structures(results)
     yield from places(results)
+    yield from ceilings(results)
+
+
+def ceilings(results: Results) -> Iterator[str]:
+    """What the truth scores where fewer firings are asked for than there are."""
+    wide, narrow = results.settings.widths
+    whole = results.ours("data-a", wide, arm=TRUTH)
+    few = results.ours("data-a", narrow, arm=TRUTH_PRUNED)
+    if whole and few:
+        yield (
+            f"The truth itself: F1 {mean(whole, 'f1_trimmed')} at L0 = 5, its smallest firings "
+            f"dropped; L0 {mean(few, 'l0')} of its {narrow} features of greatest mean square."
+        )
 
 
 def on_families(results: Results) -> Iterator[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from toys.recovery_cases import PART1, RECOVERY_CASES
 from toys.reproduce.jobs import Job
 from toys.reproduce.recovery_arms import ARMS
+from toys.reproduce.recovery_ceiling import CeilingJob
 from toys.reproduce.recovery_data import Draw
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_settings import Settings
@@ -142,6 +143,7 @@ def data_a(chosen: Settings, found: Chosen) -> Iterator[Job]:
     wide, narrow = chosen.widths
     for seed in chosen.seeds:
         where = draw("data-a", seed, chosen)
+        yield CeilingJob(draw=where, keep=narrow)
         yield plain_slab("data-a", seed, chosen)
         yield RecipeJob(draw=where, latents=wide, recipe=only_l1(chosen.recipe), watch=True)
     for seed in chosen.seeds[: chosen.structured]:

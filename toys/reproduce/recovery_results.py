@@ -4,14 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from toys.reproduce.flat_matched import over_seeds
+from toys.reproduce.recovery_ceiling import TRUTH
 from toys.reproduce.recovery_runs import Part
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_settings import Settings
 from toys.reproduce.recovery_synthetic import L1, SLAB, STILL
 from toys.reproduce.tables import Interval
 
-PRUNED = "ours-pruned"
+PRUNED, TRUTH_PRUNED = "ours-pruned", "truth-pruned"
 LABELS = {
+    TRUTH: "the truth",
+    TRUTH_PRUNED: "the truth, pruned",
     L1: "ours, ℓ1 phase alone",
     SLAB: "ours, spike and slab",
     STILL: "ours, spike and slab, no moves",
@@ -49,8 +52,11 @@ class Results:
             for row in self.parts[name].rows
             if row["case"] == case
         ]
+        names = {TRUTH: TRUTH_PRUNED, SLAB: PRUNED}
         smaller = [
-            row | row["pruned"] | {"arm": PRUNED, "curve": []} for row in found if "pruned" in row
+            row | row["pruned"] | {"arm": names[row["arm"]], "curve": []}
+            for row in found
+            if "pruned" in row
         ]
         return [*found, *smaller]
 
@@ -60,7 +66,7 @@ class Results:
         for row in self.rows(case):
             if row["failed"] is None:
                 found.setdefault(key_of(row), []).append(row)
-        order = [SLAB, STILL, L1, PRUNED, *FIELD_ARMS]
+        order = [TRUTH, SLAB, STILL, L1, TRUTH_PRUNED, PRUNED, *FIELD_ARMS]
         return dict(sorted(found.items(), key=lambda item: (-item[0][1], order.index(item[0][0]))))
 
     def ours(

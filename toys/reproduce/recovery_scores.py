@@ -81,8 +81,13 @@ def scores(problem: Problem, pair: Autoencoder) -> dict:
     """All of it; nothing that could not be in JSON."""
     atoms, codes = pair.W_dec.detach(), encoded(pair, problem.test)
     restored = torch.cat([pair.decode(c) for c in codes.values.split(CHUNK)]).detach()
+    explained = float(metrics.explained_variance(problem.test, restored))
+    return plain(scored(problem, atoms, codes) | {"ev": explained})
+
+
+def scored(problem: Problem, atoms: Tensor, codes: Codes) -> dict:
+    """What atoms and codes are worth, whatever they restore."""
     row = quality(problem.truth, atoms, codes.values) | {
-        "ev": float(metrics.explained_variance(problem.test, restored)),
         "dead": 100 * float(metrics.dead_fraction(codes.values)),
         "uniqueness": problem.truth.uniqueness(atoms),
         "chance": problem.truth.chance(len(atoms), problem.d_model),
@@ -92,7 +97,7 @@ def scores(problem: Problem, pair: Autoencoder) -> dict:
     }
     trimmed = codes.trimmed(TRIMMED)
     held = None if trimmed is None else problem.truth.classification(atoms, trimmed).f1
-    return plain(row | {"f1_trimmed": held})
+    return row | {"f1_trimmed": held}
 
 
 def quality(truth: AbstractTruth, atoms: Tensor, codes: Tensor) -> dict:

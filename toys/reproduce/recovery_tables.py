@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from toys.recovery_cases import RECOVERY_CASES
 from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.recovery_calibration import LEVELS
+from toys.reproduce.recovery_ceiling import TRUTH
 from toys.reproduce.recovery_modadd import CHANCE
 from toys.reproduce.recovery_results import Results, differences, label, mean
 from toys.reproduce.recovery_saelens import FIELD_ARMS
@@ -163,7 +164,7 @@ def choices_table(results: Results) -> Table:
 
 def group_of(arm: str) -> str:
     """Whose an arm is, to the table of costs."""
-    if arm in (CHANCE, CONTROL):
+    if arm in (CHANCE, CONTROL, TRUTH):
         return "controls"
     return "ours" if arm.startswith("ours") else "field"
 

@@ -1,0 +1,37 @@
+"""What the truth itself scores, where bars ask for fewer firings than there are."""
+
+from dataclasses import dataclass
+
+from toys.reproduce.jobs import Found, Job
+from toys.reproduce.recovery_data import Draw, problem
+from toys.reproduce.recovery_scores import Codes, plain, scored
+from toys.reproduce.recovery_truth import Directions
+
+TRUTH = "truth"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CeilingJob(Job):
+    """True features and codes, scored as trained ones are; nothing is trained.
+
+    Its surest firings are its largest.
+
+    Args:
+        draw: Which rows.
+        keep: Features kept by the smaller one, those of greatest mean square.
+    """
+
+    draw: Draw
+    keep: int
+
+    def compute(self) -> Found:
+        found = problem(self.draw)
+        assert isinstance(found.truth, Directions)
+        codes, atoms = found.truth.strengths, found.truth.dictionary
+        kept = codes.square().mean(0).topk(self.keep).indices.sort().values
+        row = {"case": self.draw.case, "seed": self.draw.generator, "arm": TRUTH, "failed": None}
+        row |= {"strength": None, "structure": "none", "ev": None}
+        row |= {"seen": 0, "seconds": 0.0, "curve": []}
+        row |= scored(found, atoms, Codes(codes, codes))
+        few = scored(found, atoms[kept], Codes(codes[:, kept], codes[:, kept]))
+        return Found(plain(row | {"pruned": few}))
