@@ -16,7 +16,7 @@ from toys.correlation import Independent
 from toys.directions import OrthonormalDirections
 from toys.magnitudes import PositiveNormal
 from toys.recovery_cases import CHOOSING, RECOVERY_CASES, RecoveryCase
-from toys.reproduce import recovery, recovery_plan
+from toys.reproduce import recovery, recovery_ceiling, recovery_plan
 from toys.reproduce.jobs import Found, Job, fetch, fetch_all, tensors_of
 from toys.reproduce.quickstart_structure import prior_covariance
 from toys.reproduce.recovery_arms import ARMS, fixed_covariance, rates_and_sizes
@@ -175,7 +175,21 @@ def test_the_truth_is_the_ceiling_of_what_drops_firings():
     assert few["f1"] == 1
     assert few["latents"] == 10
     assert few["share"] == pytest.approx(10 / codes.shape[1])
-    assert row["f1_trimmed"] is None or row["f1_trimmed"] < 1
+    assert "f1_silenced" not in row  # fewer than 5 fire
+
+
+def test_silencing_the_most_frequent_features_costs_the_least_of_a_mean_over_latents(monkeypatch):
+    monkeypatch.setattr(recovery_ceiling, "TRIMMED", 1.0)
+    draw = Draw(case="tree-2-exclusive", generator=1, rows=300, test=1500)
+    row, truth = CeilingJob(draw=draw, keep=10).compute().row, Problem(draw).truth
+    fires = truth.strengths > 0
+    left = fires.clone()
+    for k in fires.sum(0).argsort(descending=True).tolist():
+        if int(left.sum()) - int(fires[:, k].sum()) < len(fires):
+            break
+        left[:, k] = False
+    found = truth.classification(truth.dictionary, left.double()).f1
+    assert row["f1_silenced"] == pytest.approx(found, abs=0.02)  # the last is silenced in part
 
 
 def test_lines_are_scored_alike_as_directions_and_as_subspaces():
@@ -501,7 +515,7 @@ def test_the_cost_is_the_time_to_the_others_last_f1():
 
 def test_findings_follow_from_the_rows():
     said = sentences()
-    assert "data-a, F1: ours 0.98 ± 0 against ℓ1 SAE 0.5 ± 0: better (0.48 ± 0)." in said
+    assert "data-a, F1: ours 0.98 ± 0 against ℓ1 SAE 0.5 ± 0: better (0.48 ± 0; 5 seeds)." in said
     assert "learned couplings, against none: mcc better (0.01 ± " in said
     assert "Families, share > 0.9: ours better than the best arm of the field on 25 of 25" in said
     equal = sentences(f1=0.5, learned=0.0)
@@ -544,7 +558,7 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys, monkeypatch, 
         assert told["failed"] == []
         report = (out / f"{part}.md").read_text(encoding="utf-8")
         assert all(f"- {sentence}" in report for sentence in told["findings"])
-        assert all(f"- **{bar['bar']}**: " in report for bar in told["bars"])
+        assert all(f"- **{bar['bar']}** ({bar['rule']}): " in report for bar in told["bars"])
         for stem, records in told["tables"].items():
             path = out / "tables" / part / f"{stem}.csv"
             with path.open(newline="", encoding="utf-8") as file:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from toys.reproduce.jobs import Found, Job
 from toys.reproduce.recovery_data import Draw, problem
-from toys.reproduce.recovery_scores import Codes, plain, scored
+from toys.reproduce.recovery_scores import TRIMMED, Codes, plain, scored
 from toys.reproduce.recovery_truth import Directions
 
 TRUTH = "truth"
@@ -14,7 +16,8 @@ TRUTH = "truth"
 class CeilingJob(Job):
     """True features and codes, scored as trained ones are; nothing is trained.
 
-    Its surest firings are its largest.
+    Its surest firings are its largest. The other way to have fewer firings is to silence features,
+    the most frequent first: ``f1_silenced``.
 
     Args:
         draw: Which rows.
@@ -34,4 +37,9 @@ class CeilingJob(Job):
         row |= {"seen": 0, "seconds": 0.0, "curve": []}
         row |= scored(found, atoms, Codes(codes, codes))
         few = scored(found, atoms[kept], Codes(codes[:, kept], codes[:, kept]))
+        fires = codes > 0
+        seldom = torch.where(fires, -fires.double().mean(0), -torch.inf)
+        left = Codes(codes, seldom.to(codes.dtype)).trimmed(TRIMMED)
+        if left is not None:
+            row["f1_silenced"] = found.truth.classification(atoms, left).f1
         return Found(plain(row | {"pruned": few}))

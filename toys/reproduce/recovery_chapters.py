@@ -67,7 +67,7 @@ class Chapter:
         """All of it but the figures."""
         lines = [f"# {self.title}", "", *(f"{paragraph}\n" for paragraph in self.how)]
         if self.bars:
-            told = [f"- **{b.name}**: {b.verdict}. {b.found}" for b in self.bars]
+            told = [f"- **{b.name}** ({b.rule}): {b.verdict}. {b.found}" for b in self.bars]
             lines += ["## Bars", "", *told, ""]
         lines += ["## Findings", "", *(f"- {text}" for text in self.findings)]
         lines += [*(f"- Not finite: {_short(row)}" for row in self.failed), ""]

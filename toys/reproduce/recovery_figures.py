@@ -56,29 +56,34 @@ def write(folder: Path, stem: str, drawn: Drawn) -> Path:
 
 
 def features(results: Results) -> Drawn | None:
-    """Cosines of features and latents of the first seed, ours and the best of the field."""
+    """Cosines of features in trees and their latents, one seed, ours and the best of the field."""
     wide = results.settings.widths[0]
     ours, best = results.ours("data-a", wide), results.best_of_field("data-a", wide, "mcc")
     if not ours or best is None:
         return None
-    figure = Figure(figsize=(12, 5.6), layout="constrained")
+    figure = Figure(figsize=(12, 5.8), layout="constrained")
     axes = figure.subplots(1, 2)
     shown = {}
     for axis, name, row in zip(
         axes, (LABELS[SLAB], label(best[0])), (ours[0], best[1][0]), strict=True
     ):
         matrix, bounds = matched_cosines(row)
-        image = axis.imshow(matrix.numpy(), cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
+        first = bounds.get("untied", (0, 0))[1]  # these both find
+        tied = matrix[first:, first:].numpy()
+        image = axis.imshow(tied, cmap="Greys", vmin=0.3, vmax=1, interpolation="nearest")
         for level, (low, high) in bounds.items():
-            axis.axhline(high - 0.5, color="white", linewidth=0.6)
-            axis.annotate(level, (0, (low + high) / 2), xytext=(-4, 0), ha="right", va="center",
-                          textcoords="offset points", fontsize=8)  # fmt: skip
-        axis.set_title(f"{name}: MCC {row['mcc']:.3f}, F1 {row['f1']:.3f}", fontsize=10)
+            if low >= first:
+                axis.axhline(high - first - 0.5, color=OURS, linewidth=0.5)
+                axis.annotate(level, (0, (low + high) / 2 - first), xytext=(-4, 0), ha="right",
+                              va="center", textcoords="offset points", fontsize=8)  # fmt: skip
+        axis.set_title(f"{name}, seed {row['seed']}: MCC {row['mcc']:.3f}", fontsize=10)
         axis.set_xlabel("latents, each below the feature it is matched with")
         axis.set_xticks([])
         axis.set_yticks([])
         shown[name] = {"diagonal": matrix.diagonal().tolist(), "levels": bounds}
-    figure.colorbar(image, ax=axes, fraction=0.03, label="|cos|")
+    axes[0].set_ylabel("features in trees", labelpad=34)
+    figure.colorbar(image, ax=axes, fraction=0.03, label="|cos|, white up to 0.3")
+    figure.suptitle("Data A: on the dark diagonal what is found, beside it mixtures", fontsize=11)
     return figure, shown
 
 
@@ -108,6 +113,7 @@ def efficiency(results: Results) -> Drawn:
         points = average(rows)
         style = {"color": colours[key[0]], "linewidth": 2.2 if key[0] not in ARMS else 1.1}
         style |= {"linestyle": "--" if key[3] in (0.75, 1.3) else "-", "marker": ".", "ms": 4}
+        style["zorder"] = 2 if key[0] == L1 else 3  # the one begins as the other
         for axis, across, up in ((axes[0], "rows", "mcc"), (axes[1], "seconds", "f1")):
             axis.plot(
                 [p[across] for p in points], [p[up] for p in points], label=label(key), **style
@@ -122,7 +128,18 @@ def efficiency(results: Results) -> Drawn:
         axis.set_ylabel(up)
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
-    figure.suptitle(f"Data A, {results.settings.widths[0]} latents, means over seeds", fontsize=11)
+    if ours := results.ours("data-a", results.settings.widths[0]):
+        rows = results.settings.recipe.l1_rows
+        axes[0].axvline(rows, color="0.6", linewidth=0.8, linestyle=":")
+        axes[0].annotate("slab begins", (rows, axes[0].get_ylim()[0]), xytext=(3, 4),
+                         textcoords="offset points", fontsize=8, color="0.4")  # fmt: skip
+        axes[0].axhline(ours[0]["chance"], color="0.6", linewidth=0.8, linestyle="--")
+    seeds = len(results.settings.seeds)
+    figure.suptitle(
+        f"Data A, {results.settings.widths[0]} latents, means over up to {seeds} seeds; ours "
+        "begins with the ℓ1 phase; dashed grey: MCC of random atoms",
+        fontsize=11,
+    )
     return figure, shown
 
 
@@ -146,7 +163,11 @@ def structure(results: Results) -> Drawn | None:
             "features that fire together" if kind == "together" else "features that exclude",
             fontsize=10,
         )
-    figure.suptitle("Edges between matched latents against the trees of Data A", fontsize=11)
+    counts = ", ".join(f"{name} {len(rows)}" for name, rows in found.items())
+    figure.suptitle(
+        f"Edges between matched latents against the trees of Data A, with moves; seeds: {counts}",
+        fontsize=11,
+    )
     return figure, shown
 
 
@@ -170,6 +191,7 @@ def bars_of(axis: Axes, found: Mapping[str, Sequence[Mapping]], kind: str) -> di
     names = {"none": "none\n(read off after)", "true": "true trees\n(read off after)"}
     axis.set_xticks(range(len(found)), [names.get(n, n) for n in found], fontsize=8)
     axis.set_ylim(0, 1.05)
+    axis.set_ylabel("of edges; chance is near 0")
     axis.legend(fontsize=8, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return shown

@@ -34,7 +34,6 @@ def on_data_a(results: Results) -> Iterator[str]:
     yield RULE
     yield from against_field(results, "data-a")
     yield from phases(results)
-    yield from moved(results)
     yield from structures(results)
     yield from places(results)
     yield from ceilings(results)
@@ -47,8 +46,9 @@ def ceilings(results: Results) -> Iterator[str]:
     few = results.ours("data-a", narrow, arm=TRUTH_PRUNED)
     if whole and few:
         yield (
-            f"The truth itself: F1 {mean(whole, 'f1_trimmed')} at L0 = 5, its smallest firings "
-            f"dropped; L0 {mean(few, 'l0')} of its {narrow} features of greatest mean square."
+            f"The truth itself at L0 = 5: F1 {mean(whole, 'f1_trimmed')} with its smallest firings "
+            f"dropped, {mean(whole, 'f1_silenced')} with its most frequent features silenced. Its "
+            f"{narrow} features of greatest mean square have L0 {mean(few, 'l0')}."
         )
 
 
@@ -75,7 +75,7 @@ def against_field(results: Results, case: str) -> Iterator[str]:
 def compared(one: Sequence[Mapping], other: Sequence[Mapping], metric: str) -> str:
     """The difference of two arms, and what it decides."""
     gain = over_seeds(differences(one, other, metric))
-    return f"{outcome(gain)} ({gain})"
+    return f"{outcome(gain)} ({gain}; {gain.count} seeds)"
 
 
 def phases(results: Results) -> Iterator[str]:
@@ -85,7 +85,8 @@ def phases(results: Results) -> Iterator[str]:
     if slab and first:
         for metric in ("mcc", "f1"):
             yield (
-                f"Slab against the ℓ1 phase alone, {metric.upper()}: "
+                f"Slab ({slab[0]['seen']} rows, L0 {mean(slab, 'l0')}) against the ℓ1 phase alone "
+                f"({first[0]['seen']} rows, L0 {mean(first, 'l0')}), {metric.upper()}: "
                 f"{compared(slab, first, metric)}."
             )
         trimmed = [mean(rows, "f1_trimmed") for rows in (first, slab)]

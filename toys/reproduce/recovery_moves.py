@@ -10,7 +10,7 @@ from toys.reproduce.recovery_bars import Bar, families, recovered
 from toys.reproduce.recovery_figures import Drawn, write
 from toys.reproduce.recovery_findings import RULE, all_three, moved, places
 from toys.reproduce.recovery_plan import copulas, latents_of
-from toys.reproduce.recovery_results import LABELS, Results, mean
+from toys.reproduce.recovery_results import LABELS, Results
 from toys.reproduce.recovery_synthetic import SLAB, STILL
 from toys.reproduce.recovery_tables import family_tables, levels_table, models_table
 from toys.reproduce.tables import Table
@@ -48,38 +48,43 @@ def draw_moves(found: Results, folder: Path) -> list[Path]:
 
 
 def moves_figure(found: Results) -> Drawn:
-    """Share of features found, by place in the trees and by copula: bars means, dots seeds."""
+    """Share of features found, by place in the trees and by copula: a line joins a seed's two."""
     figure, shown = Figure(figsize=(13, 4.6), layout="constrained"), {}
-    left, right = figure.subplots(1, 2)
-    wide, cases = found.settings.widths[0], copulas(found.settings)
-    for at, arm in enumerate((SLAB, STILL)):
-        rows = found.ours("data-a", wide, arm=arm)
-        names = list(rows[0]["levels"]) if rows else []
-        panels = [(left, [[r["levels"][n]["share"] for r in rows] for n in names])]
-        by_case = [found.ours(c, latents_of(c, found.settings), arm=arm) for c in cases]
-        panels.append((right, [[r["share"] for r in each] for each in by_case]))
-        for axis, groups in panels:
-            for place, values in enumerate(groups):
-                across = place + 0.38 * (at - 0.5)
-                axis.bar(across, sum(values) / max(1, len(values)), 0.36, color=COLOURS[arm])
-                axis.plot([across] * len(values), values, ".", color="black", ms=4)
-            axis.bar(0, 0, color=COLOURS[arm], label=LABELS[arm])
-        shown[LABELS[arm]] = {
-            "levels": {n: _mean(rows, "levels", n, "share") for n in names},
-            "cases": {c: _mean(each, "share") for c, each in zip(cases, by_case, strict=True)},
-        }
-    left.set_xticks(range(len(names)), names)
-    right.set_xticks(range(len(cases)), [case.removeprefix("copula-") for case in cases])
-    left.set_title(f"Data A, {wide} latents, by place in the trees", fontsize=10)
-    right.set_title("copulas", fontsize=10)
-    left.set_ylabel("share of features above cosine 0.9")
-    for axis in (left, right):
-        axis.set_ylim(0, 1.05)
+    axes = dict(zip(("trees", "copulas"), figure.subplots(1, 2), strict=True))
+    for panel, by_arm in _shares(found).items():
+        axis, names = axes[panel], list(by_arm[SLAB])
+        for place, name in enumerate(names):
+            across = [place - 0.15, place + 0.15]  # without, with
+            for pair in zip(by_arm[STILL][name], by_arm[SLAB][name], strict=False):
+                axis.plot(across, pair, color="0.6", linewidth=0.8, marker=".", ms=3)
+            for at, arm in zip(across, (STILL, SLAB), strict=True):
+                values = by_arm[arm][name]
+                if values:
+                    centre = sum(values) / len(values)
+                    axis.plot(at, centre, "o", color=COLOURS[arm], ms=9)
+                    shown.setdefault(LABELS[arm], {})[f"{panel}, {name}"] = centre
+        axis.set_xticks(range(len(names)), [name.removeprefix("copula-") for name in names])
+        axis.grid(axis="y", linewidth=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    axes["trees"].set_title(f"Data A, {found.settings.widths[0]} latents, by place in the trees")
+    axes["copulas"].set_title("copulas")
+    axes["trees"].set_ylabel("share of features above cosine 0.9")
+    for arm in (STILL, SLAB):
+        axes["copulas"].plot([], [], "o", color=COLOURS[arm], ms=9, label=f"{LABELS[arm]}, mean")
+    axes["copulas"].plot([], [], color="0.6", marker=".", ms=3, label="a seed")
+    axes["copulas"].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
     return figure, shown
 
 
-def _mean(rows, *path: str) -> float | None:
-    found = mean(rows, *path)
-    return None if found is None else found.mean
+def _shares(found: Results) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """By panel, arm and name, the shares of all seeds."""
+    wide, shares = found.settings.widths[0], {"trees": {}, "copulas": {}}
+    for arm in (SLAB, STILL):
+        rows = found.ours("data-a", wide, arm=arm)
+        levels = list(rows[0]["levels"]) if rows else []
+        shares["trees"][arm] = {n: [r["levels"][n]["share"] for r in rows] for n in levels}
+        shares["copulas"][arm] = {
+            case: [r["share"] for r in found.ours(case, latents_of(case, found.settings), arm=arm)]
+            for case in copulas(found.settings)
+        }
+    return shares
