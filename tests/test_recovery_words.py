@@ -402,8 +402,9 @@ def test_smoke_run_of_the_words(tmp_path, capsys):
     assert recovery.main(call) == 0
     result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert result["failed"] == []
-    assert {"words_fidelity", "words_concepts", "words_family", "choices"} <= set(result["tables"])
-    assert (out / "figures" / "words.png").stat().st_size > 20_000
-    shown = json.loads((out / "figures" / "words.json").read_text(encoding="utf-8"))
+    told = result["parts"]["words"]
+    assert {"words_fidelity", "words_concepts", "words_family", "choices"} <= set(told["tables"])
+    assert (out / "figures" / "words" / "words.png").stat().st_size > 20_000
+    shown = json.loads((out / "figures" / "words" / "words.json").read_text(encoding="utf-8"))
     assert set(shown["f1"]) >= {OURS, CONTROL, "permuted"}
-    assert any(sentence.startswith("Words, control") for sentence in result["findings"])
+    assert any(sentence.startswith("Words, control") for sentence in told["findings"])

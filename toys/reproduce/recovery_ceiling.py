@@ -27,12 +27,17 @@ class CeilingJob(Job):
     draw: Draw
     keep: int
 
+    @property
+    def arm(self) -> str:
+        """Its name in tables."""
+        return TRUTH
+
     def compute(self) -> Found:
         found = problem(self.draw)
         assert isinstance(found.truth, Directions)
         codes, atoms = found.truth.strengths, found.truth.dictionary
         kept = codes.square().mean(0).topk(self.keep).indices.sort().values
-        row = {"case": self.draw.case, "seed": self.draw.generator, "arm": TRUTH, "failed": None}
+        row = {"case": self.draw.case, "seed": self.draw.generator, "arm": self.arm, "failed": None}
         row |= {"strength": None, "structure": "none", "ev": None}
         row |= {"seen": 0, "seconds": 0.0, "curve": []}
         row |= scored(found, atoms, Codes(codes, codes))

@@ -67,10 +67,11 @@ def features(results: Results) -> Drawn | None:
     for axis, name, row in zip(
         axes, (LABELS[SLAB], label(best[0])), (ours[0], best[1][0]), strict=True
     ):
-        matrix, bounds = matched_cosines(row)
+        matrix, latents, bounds = matched_cosines(row)
         first = bounds.get("untied", (0, 0))[1]  # these both find
-        tied = matrix[first:, first:].numpy()
-        image = axis.imshow(tied, cmap="Greys", vmin=0.3, vmax=1, interpolation="nearest")
+        tied = matrix[first:, latents[first:][latents[first:] >= 0]]
+        shades = {"cmap": "Greys", "vmin": 0.3, "vmax": 1, "aspect": "auto"}
+        image = axis.imshow(tied.numpy(), interpolation="nearest", **shades)
         for level, (low, high) in bounds.items():
             if low >= first:
                 axis.axhline(high - first - 0.5, color=OURS, linewidth=0.5)
@@ -80,15 +81,16 @@ def features(results: Results) -> Drawn | None:
         axis.set_xlabel("latents, each below the feature it is matched with")
         axis.set_xticks([])
         axis.set_yticks([])
-        shown[name] = {"diagonal": matrix.diagonal().tolist(), "levels": bounds}
+        own = [float(matrix[f, k]) if k >= 0 else None for f, k in enumerate(latents.tolist())]
+        shown[name] = {"diagonal": own, "levels": bounds}
     axes[0].set_ylabel("features in trees", labelpad=34)
     figure.colorbar(image, ax=axes, fraction=0.03, label="|cos|, white up to 0.3")
     figure.suptitle("Data A: on the dark diagonal what is found, beside it mixtures", fontsize=11)
     return figure, shown
 
 
-def matched_cosines(row: Mapping) -> tuple[Tensor, dict[str, list[int]]]:
-    """Cosines, features by place in the trees, latents in the order of their features."""
+def matched_cosines(row: Mapping) -> tuple[Tensor, Tensor, dict[str, list[int]]]:
+    """Cosines, features by place in the trees; the latent of each, or -1; where places are."""
     draw = Draw(case="data-a", generator=row["seed"], rows=1_024, test=16)  # for its truth only
     found, atoms = problem(draw), tensors_of(row)["atoms"]
     truth = found.toy.dictionary
@@ -99,8 +101,7 @@ def matched_cosines(row: Mapping) -> tuple[Tensor, dict[str, list[int]]]:
     bounds = {
         name: [low, high] for name, low, high in zip(found.groups, [0, *ends], ends, strict=False)
     }
-    matrix = metrics.cosine_similarities(atoms, truth).mT[order]
-    return matrix[:, latents[latents >= 0]], bounds
+    return metrics.cosine_similarities(atoms, truth).mT[order], latents, bounds
 
 
 def efficiency(results: Results) -> Drawn:
