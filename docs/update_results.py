@@ -239,6 +239,9 @@ def update(folder: Path, root: Path) -> list[str]:
     for marker, block in BLOCKS.items():
         if not all((folder / name).is_file() for name in (block.run, *block.reports)):
             continue
+        run = json.loads((folder / block.run).read_text(encoding="utf-8"))
+        if run.get("reproduction", block.command.split()[2]) != block.command.split()[2]:
+            continue  # parts of two reproductions may have one name
         head, text = provenance(folder, block), report(folder, block)
         drawn = figures(folder, marker, block, root / "docs")
         first = [link(f"docs/{path}") for path in drawn if Path(path).name == block.figure]

@@ -217,6 +217,19 @@ def test_results_are_copied_between_the_markers(tmp_path):
     assert [path.name for path in copied] == ["arms_gaussian.png"]
 
 
+def test_a_part_is_not_taken_for_that_of_another_reproduction(tmp_path):
+    module, folder = updater(), tmp_path / "run"
+    (folder / "runs").mkdir(parents=True)
+    (folder / "modadd.md").write_text("# A part\n\n## Findings\n\n- new\n")
+    run = {"reproduction": "recovery", "wall_seconds": 1.0, "versions": {}}
+    for path in (folder / "run.json", folder / "runs" / "modadd.json"):
+        path.write_text(json.dumps(run))
+    (tmp_path / "docs").mkdir()
+    for page in ("README.md", "docs/results.md", "docs/recovery.md", "docs/crosscoder.md"):
+        (tmp_path / page).write_text((ROOT / page).read_text(encoding="utf-8"))
+    assert module.update(folder, tmp_path) == ["recovery-modadd"]
+
+
 def test_a_folder_without_a_report_is_refused(tmp_path, capsys):
     assert updater().main([str(tmp_path)], tmp_path) == 2
     assert "holds no report" in capsys.readouterr().err
