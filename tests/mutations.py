@@ -253,7 +253,7 @@ MOVES = [
     ("split: size of the halves", "vsae/moves.py", "size = self.sizes([k])[0] / 2**0.5", "size = self.sizes([k])[0]"),
     ("split: where those below are silent", "vsae/moves.py", "rows = self.left[alone if int(alone.sum()) >= FEWEST else fires]", "rows = self.left[fires]"),
     ("split: those below leave the plane", "vsae/moves.py", "rest = self.atoms - self.atoms @ plane.mT @ plane", "rest = self.atoms.clone()"),
-    ("split: no more than asked for", "vsae/moves.py", ".tolist()[:most], self.power", ".tolist(), self.power"),
+    ("split: no more than asked for", "vsae/moves.py", ".tolist()[:most]", ".tolist()"),
     ("split: with what never fires", "vsae/moves.py", "self.free = self.moved & (", "self.free = ("),
     ("split: with what was merged away", "vsae/moves.py", "        self.free[k] = True\n", ""),
     ("the optimiser forgets", "vsae/moves.py", "        forget(optimizer, atoms, changed)\n", "        pass\n"),
