@@ -158,8 +158,8 @@ def test_all_arms_of_a_seed_start_at_the_same_data_points():
 # Verdicts
 
 
-def made_up(*, ours=0.97, again=0.7, exponential=0.0):
-    """BatchTopK explains 0.9 at every L0; ours ``ours``; evidence higher by so much."""
+def made_up(*, ours=0.97, again=0.7, nats=()):
+    """BatchTopK explains 0.9 at every L0; ours ``ours``; evidence of laws higher by so much."""
     chosen, rows = Settings(), []
     for layer in chosen.layers:
         for seed in chosen.readers:
@@ -184,7 +184,7 @@ def made_up(*, ours=0.97, again=0.7, exponential=0.0):
                 base
                 | {"arm": "ours-slab", "start": DATA, "strength": noise, "law": law}
                 | {"l0": spots[n]["l0"], "ev": ours, "sigma": 0.2}
-                | {"evidence": -1.0 + 0.01 * seed + exponential * (law == "exponential")}
+                | {"evidence": -1.0 + 0.01 * seed + dict(nats).get(law, 0.0)}
                 for law in LAWS
                 for n, noise in enumerate(chosen.noises)
             ]
@@ -218,11 +218,23 @@ def test_bars_are_met_on_every_layer_or_not(changes, met):
     assert bars[0].found.count("random data points 0.3") == 5  # the control, beside the share
 
 
-def test_laws_are_preferred_where_the_interval_leaves_out_zero():
-    said = list(story_findings(made_up(exponential=0.5)[0]))
-    assert len(said) == 5
-    assert all("exponential preferred" in sentence for sentence in said)
-    assert all("undecided" in sentence for sentence in story_findings(made_up()[0]))
+@pytest.mark.parametrize(
+    ("nats", "said"),
+    [
+        ({}, "undecided"),
+        ({"exponential": 0.5}, "exponential preferred"),
+        (
+            {"exponential": 0.5, "half-normal": 0.5},
+            "undecided between half-normal and exponential; behind: truncated normal",
+        ),
+        ({"exponential": -0.1, "half-normal": 0.2}, "half-normal preferred"),
+    ],
+)
+def test_laws_are_preferred_where_the_interval_leaves_out_zero(nats, said):
+    """The seeds of a law differ by .01, alike: every difference above 0 is decided."""
+    sentences = list(story_findings(made_up(nats=nats)[0]))
+    assert len(sentences) == 5
+    assert all(f": {said} (" in sentence for sentence in sentences)
 
 
 def test_curves_are_compared_where_they_reach():

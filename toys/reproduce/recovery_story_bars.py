@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.recovery_bars import Bar
@@ -137,25 +138,34 @@ def lengths(results: Results) -> Iterator[str]:
 
 def story_findings(results: Results) -> Iterator[str]:
     """Which law the evidence prefers, layer by layer: each law at its better noise floor."""
-    names = list(LAWS)
+    base, *others = LAWS
     for layer in sorted({at for at, _ in laws(results)}):
         gaps = {
             (one, other): advantage(results, one, other, layer)
-            for one in names
-            for other in names
-            if one != other
+            for one, other in permutations(LAWS, 2)
         }
-        ahead = [
-            name
-            for name in names
-            if all(gap is not None and gap.low > 0 for (one, _), gap in gaps.items() if one == name)
-        ]
-        said = f"{ahead[0]} preferred" if ahead else "undecided"
-        base = names[0]
-        numbers = ", ".join(
-            f"{name} − {base} {gaps[name, base]}" for name in names[1:] if gaps[name, base]
+        numbers = ", ".join(f"{n} − {base} {gaps[n, base]}" for n in others if gaps[n, base])
+        yield (
+            f"Evidence of amplitude laws, layer {layer}: {_preferred(gaps)} ({numbers} nats per "
+            "row)."
         )
-        yield f"Evidence of amplitude laws, layer {layer}: {said} ({numbers} nats per row)."
+
+
+def _preferred(gaps: Mapping[tuple[str, str], Interval | None]) -> str:
+    """The law that is ahead of all others; else those that none is ahead of, and those behind."""
+    ahead = {pair for pair, gap in gaps.items() if gap is not None and gap.low > 0}
+    for law in LAWS:
+        if all((law, other) in ahead for other in LAWS if other != law):
+            return f"{law} preferred"
+    behind = [law for law in LAWS if any(loser == law for _, loser in ahead)]
+    if not behind:
+        return "undecided"
+    level = [law for law in LAWS if law not in behind]
+    return f"undecided between {_and(level)}; behind: {_and(behind)}"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(names)
 
 
 def starts(results: Results) -> Iterator[str]:
