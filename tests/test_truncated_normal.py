@@ -346,19 +346,39 @@ def test_priors_of_replicas(make):
 
 
 @EVERY
-def test_matched_priors_have_the_moments(make):
-    """The scale of a half-normal or exponential is the most likely one: no slope is left.
-
-    Of a truncated normal the location and scale are mean and deviation, when it is far from zero.
-    """
+@pytest.mark.parametrize("low", [0.0, 0.5, 6.0])
+def test_matched_priors_have_the_moments(make, low):
+    """They are the most likely of their family: no slope is left. Amplitudes near zero and far."""
     prior = make(learnable=True)
-    a = 6 + torch.rand(500, 3)
+    a = low + torch.rand(500, 3)
     prior.match(a.mean(0), (a**2).mean(0))
+    q = prior()
     if isinstance(prior, TruncatedNormalPrior):
-        torch.testing.assert_close(prior().mean, a.mean(0), rtol=1e-12, atol=0.0)
-        torch.testing.assert_close(prior().variance, a.var(0, correction=0), rtol=1e-9, atol=0.0)
-    (slope,) = torch.autograd.grad(prior().log_prob(a).sum(), prior.log_scale)
-    assert slope.abs().max() < 1e-8 * a.numel()
+        torch.testing.assert_close(q.mean, a.mean(0), rtol=1e-9, atol=0.0)
+        torch.testing.assert_close(q.variance, a.var(0, correction=0), rtol=1e-8, atol=0.0)
+    own = [p for p in prior.parameters() if p.requires_grad]
+    for slope in torch.autograd.grad(q.log_prob(a).sum(), own):
+        assert slope.abs().max() < 1e-7 * a.numel()
+
+
+@pytest.mark.parametrize("ratio", [-4.9, -3.0, -1.0, 0.0, 0.5, 2.0, 5.9, 6.1, 9.0])
+def test_a_truncated_normal_is_found_again_from_its_moments(ratio):
+    """scipy's moments of a normal that is cut off; 6.1 and more are as if nothing were."""
+    scale = 0.7
+    law = stats.truncnorm(-ratio, math.inf, loc=ratio * scale, scale=scale)
+    mean, variance = (torch.full((2,), float(v)) for v in (law.mean(), law.var()))
+    prior = TruncatedNormalPrior(2)
+    prior.match(mean, mean**2 + variance)
+    torch.testing.assert_close(prior.loc, torch.full((2,), ratio * scale), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(prior.log_scale.exp(), torch.full((2,), scale), rtol=1e-6, atol=0.0)
+
+
+def test_amplitudes_that_vary_more_than_an_exponentials_keep_their_mean():
+    prior = TruncatedNormalPrior(3)
+    first = torch.tensor([2.0, 0.5, 1.0])
+    prior.match(first, torch.tensor([8.0, 3.0, math.inf]))
+    torch.testing.assert_close(prior().mean, first)
+    torch.testing.assert_close(prior.loc / prior.log_scale.exp(), torch.full((3,), -5.0))
 
 
 @pytest.mark.parametrize(
