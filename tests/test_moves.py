@@ -7,67 +7,42 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from moved_pairs import (
+    ROWS,
+    SIZE,
+    SPREAD,
+    D,
+    axes,
+    contrasted,
+    folded,
+    halved,
+    pair_of,
+    rows_of,
+    truth,
+)
 from torch.nn.functional import normalize
 
 from priors import (
-    BernoulliPrior,
     Graph,
     IsingGatesPrior,
-    SpikeSlabPrior,
     TreeGatesPrior,
-    TruncatedNormalPrior,
 )
 from vsae import (
     AffineNormalizer,
-    AmortizedGuide,
     Autoencoder,
     CoFiringGatesPrior,
     ExpectedELBO,
-    FittedSpikeSlabPrior,
-    FixedNoise,
     LinearEncoder,
-    MeanFieldPosterior,
     RecoveryRecipe,
-    RowNoise,
-    SparseAutoencoder,
     SpikeSlabPosterior,
     fit,
     l1_autoencoder,
     moves,
     split_and_merge,
 )
-from vsae.decoders import LinearDecoder
 from vsae.elbo import per_row
 from vsae.errors import NonFiniteLossError, VsaeError
 from vsae.recipes import recovery
-
-D, ROWS, SIZE, SPREAD = 10, 4_000, 4.0, 0.4
-
-
-def axes():
-    """Ten orthonormal features."""
-    return torch.linalg.qr(torch.randn(D, D)).Q.mT
-
-
-def rows_of(fires, features):
-    amplitudes = SIZE + SPREAD * torch.randn(fires.shape)
-    return (fires * amplitudes) @ features[: fires.shape[1]]
-
-
-def pair_of(atoms, rates, sizes):
-    """Under a fitted slab whose moments are those of the given rates and amplitudes."""
-    latents = len(atoms)
-    prior = SpikeSlabPrior(BernoulliPrior(latents, rate=0.1), TruncatedNormalPrior(latents))
-    prior = FittedSpikeSlabPrior(prior, pooling=0.0)
-    rates, sizes = torch.tensor(rates), torch.tensor(sizes)
-    prior.follow(torch.stack([rates, rates * sizes, rates * sizes**2 * 1.01]))
-    decoder = LinearDecoder(latents, D)
-    with torch.no_grad():
-        decoder.W_dec.copy_(normalize(atoms, dim=-1))
-    noise = RowNoise(FixedNoise(0.05), shape=D / 2)  # as the recipe has it
-    model = SparseAutoencoder(decoder, prior, noise=noise)
-    guide = MeanFieldPosterior(decoder, prior, noise, iterations=30, damping=0.3)
-    return Autoencoder(model, AmortizedGuide(guide))
 
 
 def bound(pair, x):
@@ -75,50 +50,6 @@ def bound(pair, x):
     with torch.no_grad(), pair.evaluating():
         terms = ExpectedELBO().site_terms(pair.model, pair.guide, pair.normalizer(x))
         return -float(sum(per_row(terms, len(x)).values()))
-
-
-def halved():
-    """Six features, the first of them two latents that fire together."""
-    features, fires = axes(), torch.rand(ROWS, 6) < 0.2
-    aside = 0.6 * features[9]
-    atoms = torch.cat([features[:6], features[:1] - aside])
-    atoms[0] += aside
-    length = float(atoms[0].norm())  # two of half the length make the feature
-    sizes = [SIZE / 2 * length, *(SIZE,) * 5, SIZE / 2 * length]
-    return features, rows_of(fires, features), pair_of(atoms, [0.2] * 7, sizes)
-
-
-def folded():
-    """Two features that are three latents: what they share, and its differences to both."""
-    features = axes()
-    kind = torch.rand(ROWS)
-    fires = torch.stack([kind < 0.2, (kind > 0.1) & (kind < 0.3), torch.rand(ROWS) < 0.2], -1)
-    one, other, alone = features[:3]
-    atoms = torch.stack([one + other, alone, one - other, other - one])
-    half = SIZE / 2**0.5
-    pair = pair_of(atoms, [0.3, 0.2, 0.1, 0.1], [1.2 * half, SIZE, half, half])
-    return features, rows_of(fires, features), pair
-
-
-def contrasted(free=1):
-    """A parent that has taken in one child, the other child written as a difference to it."""
-    features, x = axes(), None
-    parent, first = torch.rand(ROWS) < 0.3, torch.rand(ROWS) < 0.6
-    fires = torch.stack([parent, parent & first, parent & ~first, torch.rand(ROWS) < 0.2], -1)
-    x = rows_of(fires, features)
-    c, one, other, alone = features[:4]
-    atoms = torch.stack([c + one, other - one, alone, *features[8 : 8 + free]])
-    rates = [0.3, 0.12, 0.2, *(1e-5,) * free]
-    sizes = [SIZE * 2**0.5, SIZE * 2**0.5, SIZE, *(SIZE,) * free]
-    return features, x, pair_of(atoms, rates, sizes)
-
-
-def truth(free=0):
-    """Six features that are found, and latents that are free."""
-    features, fires = axes(), torch.rand(ROWS, 6) < 0.2
-    atoms = torch.cat([features[:6], features[9:].expand(free, -1)])
-    pair = pair_of(atoms, [*(0.2,) * 6, *(1e-5,) * free], [SIZE] * (6 + free))
-    return features, rows_of(fires, features), pair
 
 
 def test_a_feature_that_is_two_latents_becomes_one():
@@ -144,7 +75,7 @@ def shared(less):
     tilt = normalize(features[0] + 0.3 * features[9], dim=0)
     pair = pair_of(torch.cat([tilt[None], features[[1, 2, 8]]]), [0.3, 0.3, 0.13, 0.15], [SIZE] * 4)
     with torch.no_grad(), pair.evaluating():
-        search = moves._Search(pair, codes @ features[:3])
+        search = moves.Search(pair, codes @ features[:3])
     search.codes = torch.cat([codes, (strong * 1.0)[:, None]], -1)
     search.codes[:, 0] *= torch.where(strong, less, 1.0)
     search.on = (search.codes > 0).double()
@@ -282,7 +213,7 @@ def test_what_is_left_over_is_the_first_eigenvalue_above_the_mean():
     _, x, pair = truth()
     x = x + torch.randn(ROWS, D) * torch.tensor([0.1] * 8 + [0.2, 1.0])  # one of them stands out
     with torch.no_grad(), pair.evaluating():
-        search = moves._Search(pair, x)
+        search = moves.Search(pair, x)
         codes = pair.encode(x)
         left = (pair.normalizer(x) - pair.normalizer(pair.decode(codes))).numpy()
         power = search.power(torch.Generator().manual_seed(0)).numpy()
@@ -297,7 +228,7 @@ def test_likeness_is_found_in_chunks(monkeypatch):
     pair = pair_of(torch.randn(8, D), [0.1] * 8, [1.0] * 8)
     x = torch.randn(500, D)
     with torch.no_grad(), pair.evaluating():
-        search = moves._Search(pair, x)
+        search = moves.Search(pair, x)
     search.on = (torch.rand(500, 8) < 0.4).to(x.dtype)
     search.count = search.on.sum(0)
     on = search.on.numpy() > 0
@@ -316,7 +247,7 @@ def test_latents_that_hardly_fire_are_left_alone():
     _, x, pair = halved()
     few = x[: int((x[:30] @ pair.W_dec[0].detach() > 1).sum()) + 20]
     with torch.no_grad(), pair.evaluating():
-        assert bool(moves._Search(pair, few).moved.all())
+        assert bool(moves.Search(pair, few).moved.all())
     assert split_and_merge(pair, few).merged == ()
 
 

@@ -113,21 +113,19 @@ def split_and_merge(
     check_movable(pair)
     check_move(pair, x, most)
     with pair.evaluating():
-        search = _Search(pair, x)
-    unfolded = tuple(search.unfolds())
-    merged = tuple(search.merges())
-    split = tuple(search.splits(stream(seed, MOVES), most))
-    atoms = pair.model.decoder.W_dec
-    changed = (search.atoms != atoms).any(-1)
-    atoms.copy_(search.atoms)
-    if optimizer is not None:
-        forget(optimizer, atoms, changed)
-    pair.model.prior.follow(search.moments)
-    return Moves(unfolded, merged, split)
+        search = Search(pair, x)
+    made = search.run(stream(seed, MOVES), most)
+    search.write_to(pair, optimizer)
+    return made
 
 
-class _Search:
-    """A pair, what it makes of some rows, and which of its latents have moved."""
+class Search:
+    """A pair, what it makes of some rows, and which of its latents have moved.
+
+    Args:
+        pair: That is evaluated.
+        x: The rows.
+    """
 
     def __init__(self, pair: Autoencoder, x: Tensor) -> None:
         self.atoms = pair.model.decoder.W_dec.detach().clone()
@@ -138,6 +136,20 @@ class _Search:
         self.count = self.on.sum(0)
         self.moved = self.count < FEWEST  # of which too little is known to move them
         self.free = self.moved & (self.moments[0] < FREE)
+
+    def run(self, generator: Generator, most: int | None) -> Moves:
+        """All moves, on a copy of atoms and moments."""
+        unfolded, merged = tuple(self.unfolds()), tuple(self.merges())
+        return Moves(unfolded, merged, tuple(self.splits(generator, most)))
+
+    def write_to(self, pair: Autoencoder, optimizer: torch.optim.Optimizer | None) -> None:
+        """The atoms and moments that were moved, to the pair."""
+        atoms = pair.model.decoder.W_dec
+        changed = (self.atoms != atoms).any(-1)
+        atoms.copy_(self.atoms)
+        if optimizer is not None:
+            forget(optimizer, atoms, changed)
+        pair.model.prior.follow(self.moments)
 
     def unfolds(self) -> Iterator[tuple[int, int, int]]:
         """Opposite latents below one and the same, and that one first."""

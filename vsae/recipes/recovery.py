@@ -50,6 +50,9 @@ class RecoveryRecipe:
        latents are merged, and until the learning rate falls others split with what that leaves
        free (:func:`vsae.split_and_merge`).
 
+    What a belief is worth is measured by a subclass without it: one that overrides
+    ``first_prior``, ``noise_of_rows`` or ``move``.
+
     Args:
         l1_rows: Rows of phase 1.
         slab_rows: Rows of phase 2; 0 to leave it and phase 3 out.
@@ -143,7 +146,7 @@ class RecoveryRecipe:
     def slab_phase(self, pair: Autoencoder, x: Float[Tensor, "rows d"], *, seed: int = 0) -> Run:
         """Spike and slab on the dictionary of an ℓ1 pair, whose codes it starts from."""
         steps, decoder = updates(self.slab_rows, self.batch_size), pair.model.decoder
-        prior = FittedSpikeSlabPrior(self._first_prior(pair, x), spread=self.spread)
+        prior = FittedSpikeSlabPrior(self.first_prior(pair, x), spread=self.spread)
         coherence = Coherence(decoder, weight=self.slab_coherence)
         new = self._slab_pair(pair, prior, AnnealedNoise(*self.noise, length=steps), coherence)
         settled = steps * 3 // 5
@@ -175,12 +178,28 @@ class RecoveryRecipe:
         self, pair: Autoencoder, prior: nn.Module, floor: nn.Module, belief: nn.Module | None
     ) -> Autoencoder:
         decoder = pair.model.decoder
-        noise = RowNoise(floor, shape=self.shape * decoder.d_model)
+        noise = self.noise_of_rows(floor, decoder.d_model)
         model = SparseAutoencoder(decoder, prior, noise=noise, dictionary=belief)
         guide = MeanFieldPosterior(
             decoder, prior, noise, iterations=self.iterations, damping=self.damping
         )
         return Autoencoder(model, AmortizedGuide(guide), pair.normalizer)
+
+    def noise_of_rows(self, floor: nn.Module, d_model: int) -> nn.Module:
+        """The noise of phases 2 and 3, above a floor."""
+        return RowNoise(floor, shape=self.shape * d_model)
+
+    def move(
+        self,
+        pair: Autoencoder,
+        x: Tensor,
+        *,
+        optimizer: torch.optim.Optimizer,
+        seed: int,
+        most: int | None,
+    ) -> None:
+        """Moves between latents of phase 2, as some rows suggest."""
+        split_and_merge(pair, x, optimizer=optimizer, seed=seed, most=most)
 
     def _move(
         self,
@@ -191,14 +210,14 @@ class RecoveryRecipe:
         settled: int,
         step: int,
     ) -> None:
-        """Moves that some rows suggest, others every time; no splits that stay untrained."""
+        """Other rows every time; no splits that stay untrained."""
         generator = stream(seed, MOVED + step)
         picked = torch.randperm(len(x), generator=generator)[:LOOKED_AT]
         most = None if step < settled else 0
         rows = x[picked.to(x.device)]
-        split_and_merge(pair, rows, optimizer=optimizer, seed=seed + step, most=most)
+        self.move(pair, rows, optimizer=optimizer, seed=seed + step, most=most)
 
-    def _first_prior(self, pair: Autoencoder, x: Tensor) -> SpikeSlabPrior:
+    def first_prior(self, pair: Autoencoder, x: Tensor) -> SpikeSlabPrior:
         """Rates and amplitudes of codes, without the small ones that ℓ1 leaves."""
         codes = pair.encode(x[:FIRST_ROWS])
         fires = codes > 0.25 * codes.square().sum() / codes.sum()
