@@ -1,8 +1,9 @@
 """``vsae reproduce recovery``: which methods find the true features, and what structure adds.
 
-Seven parts. ``data-a``: 512 features in 96 dimensions with exclusive trees, rare and coherent;
+Eight parts. ``data-a``: 512 features in 96 dimensions with exclusive trees, rare and coherent;
 ours with no, true, learned and shuffled structure against the field's architectures. ``moves``:
-ours with and without moves between latents, there and on copulas. ``families``: copulas, trees,
+ours with and without moves between latents, there and on copulas. ``ablations``: ours without
+slab, noise per row, amplitudes away from zero, splits, one at a time. ``families``: copulas, trees,
 noises, magnitudes and subspaces, fewer and more latents than features.
 ``stories``: every layer of a 260 000-parameter language model, explained variance and loss
 recovered at matched L0, stability across seeds, evidence of amplitude laws. ``calibration``:
@@ -27,7 +28,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--part",
         action="append",
-        choices=("data-a", "moves", "families", "stories", "calibration", "words", "modadd"),
+        choices=(
+            "data-a",
+            "moves",
+            "ablations",
+            "families",
+            "stories",
+            "calibration",
+            "words",
+            "modadd",
+        ),
         help="a part to run; may be given several times (default: all)",
     )
     options = parser.parse_args(argv)

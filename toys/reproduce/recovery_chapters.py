@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from toys.reproduce.recovery_ablation_report import (
+    ablation_findings,
+    ablation_tables,
+    draw_ablations,
+)
 from toys.reproduce.recovery_bars import Bar, bars_table, cost, families, recovered, structure
 from toys.reproduce.recovery_figures import draw_calibration, draw_data_a, draw_families
 from toys.reproduce.recovery_findings import RULE, calibrations, on_data_a, on_families
@@ -137,6 +142,16 @@ def _moves(results: Results) -> Chapter:
     )
 
 
+def _ablations(results: Results) -> Chapter:
+    return _chapter(
+        results,
+        "Data A, one belief less at a time",
+        findings=[*ablation_findings(results)],
+        tables=ablation_tables(results),
+        draw=draw_ablations,
+    )
+
+
 def _families(results: Results) -> Chapter:
     return _chapter(
         results,
@@ -206,6 +221,7 @@ def _short(row: Mapping) -> str:
 CHAPTERS: Mapping[str, Callable[[Results], Chapter]] = {
     "data-a": _data_a,
     "moves": _moves,
+    "ablations": _ablations,
     "families": _families,
     "stories": _stories,
     "calibration": _calibration,

@@ -1,6 +1,7 @@
 """What was done, in words, with the numbers of the run."""
 
 from toys.reproduce import recovery_scores, recovery_structure
+from toys.reproduce.recovery_ablations import FACTORS
 from toys.reproduce.recovery_laws import LAWS
 from toys.reproduce.recovery_plan import CALIBRATED
 from toys.reproduce.recovery_saelens_plan import saelens_said
@@ -53,6 +54,16 @@ The recipe, `vsae.RecoveryRecipe`, as it is and with `moves=0`, on the same rows
 rows: {all_rows} rows of Data A, {length:g} times as many of the copulas. Moves were chosen on
 generator seeds 0 and 100 to 105; what is reported is of seeds {seeds}."""
 
+ABLATIONS = """\
+The recipe, `vsae.RecoveryRecipe`, as it is and with one of its beliefs less, on the same rows,
+atoms and order of rows: {all_rows} rows of Data A, of seeds {first}. *The ℓ1 phase alone* sees as
+many. *One noise for all rows* is the annealed floor; of floors {factors} times those of the recipe
+it has the best on generator seed {choosing}, after {length:g} times as many rows (table).
+*Exponential* amplitudes have a mean of each latent's own, as truncated normals do; those *of any
+deviation* are truncated normals whose deviation is not held at {spread:g} of the mean. *Splits at
+random* are of as many latents, of those that fire, in two along a random direction; merges are as
+they are. Nothing else was tuned again."""
+
 STORIES = """\
 The residual stream after blocks {layers} of a 260 000-parameter story-telling model, {stories}
 stories, {story_latents} latents, seeds {readers}, which differ in atoms and order of rows. Ours is
@@ -93,6 +104,7 @@ A ± b are means over seeds and 95 % t-intervals of them. All settings are in `r
 HOW = {
     "data-a": (OURS, FIELD, METRICS, STRUCTURE),
     "moves": (STILL, METRICS),
+    "ablations": (ABLATIONS, METRICS),
     "families": (OURS, FIELD, METRICS),
     "stories": (STORIES,),
     "calibration": (CALIBRATION,),
@@ -125,6 +137,9 @@ def _synthetic(chosen: Settings) -> dict[str, object]:
         "choosing": chosen.choosing,
         "seeds": _listed(chosen.seeds),
         "few": chosen.few,
+        "first": _listed(chosen.seeds[: chosen.structured]),
+        "factors": _listed(FACTORS),
+        "spread": recipe.spread,
         "structured": chosen.structured,
         "rates": _listed(chosen.rates),
         "search": chosen.search,

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from toys.reproduce import recovery_plan as plan
 from toys.reproduce import recovery_story_plan as story_plan
 from toys.reproduce.jobs import Job, fetch_all
+from toys.reproduce.recovery_ablations import ablation_searches, ablations, best_floor
 from toys.reproduce.recovery_modadd import modadd_jobs
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_saelens_plan import saelens_jobs, saelens_searches
@@ -82,6 +83,7 @@ PLANS = {
         anything=_TRUTH,
     ),
     "moves": Plan(jobs=lambda chosen, _: plan.moves(chosen)),
+    "ablations": Plan(jobs=ablations, searches=ablation_searches, choose=best_floor),
     "families": Plan(
         jobs=plan.families,
         searches=lambda chosen: plan.searches(plan.groups(chosen)["families"], chosen),

@@ -9,7 +9,7 @@ from toys.reproduce.recovery_words_settings import WordSettings, word_smoke
 from vsae.recipes.recovery import RecoveryRecipe
 from vsae.recipes.sparse_coding import SparseCodingRecipe
 
-PARTS = ("data-a", "moves", "families", "stories", "calibration", "words", "modadd")
+PARTS = ("data-a", "moves", "ablations", "families", "stories", "calibration", "words", "modadd")
 PILOT = ("copula-independent", "copula-blocks", "copula-pairs")
 SMALL = tuple(name for name, case in RECOVERY_CASES.items() if case.family != "data-a")
 
@@ -22,7 +22,7 @@ class Settings:
         seeds: Generator seeds of which results are reported; no setting was chosen on them.
         few: How many of them are run of the field's arms and the second width on Data A, families
             beyond the copulas, other widths of the copulas.
-        structured: The same of structure, and of no moves, on Data A.
+        structured: The same of structure, of no moves beside it, and of ablations, on Data A.
         choosing: The one on which settings of the field's arms are chosen.
         recipe: Ours, one for all synthetic data.
         batch: Rows per update of the field's arms.

@@ -153,6 +153,8 @@ def choices_table(results: Results) -> Table:
     lines = []
     for name, part in results.parts.items():
         for arm, found in part.chosen.items():
+            if arm not in FIELD_ARMS:
+                continue
             own = [row for row in part.searched if row["arm"] == arm]
             strength, lr = found if isinstance(found, tuple) else (None, found)
             line: dict[str, Cell] = {"arm": FIELD_ARMS[arm].label}

@@ -1,0 +1,181 @@
+"""Ablations take away what they say, and nothing else; verdicts follow from the rows."""
+
+import math
+
+import pytest
+import torch
+from moved_pairs import contrasted, halved
+from torch import Generator
+
+from priors import ExponentialPrior, TruncatedNormalPrior
+from toys.reproduce.recovery_ablation_report import ablation_findings, ablation_tables, by_arm
+from toys.reproduce.recovery_ablations import (
+    ABLATIONS,
+    FACTORS,
+    ONE_NOISE,
+    AblationJob,
+    ExponentialRecipe,
+    MergingRecipe,
+    RandomSplits,
+    RandomSplitsRecipe,
+    ablation_searches,
+    ablations,
+    best_floor,
+)
+from toys.reproduce.recovery_data import Draw
+from toys.reproduce.recovery_plan import moves
+from toys.reproduce.recovery_results import Results
+from toys.reproduce.recovery_runs import Part
+from toys.reproduce.recovery_settings import Settings
+from toys.reproduce.recovery_synthetic import SLAB, STILL
+from vsae import RecoveryRecipe, RowNoise
+from vsae import moves as moved
+from vsae.batches import stream
+from vsae.recipes import recovery
+
+DRAW = Draw(case="data-a", generator=0, rows=10, test=10)
+SHORT = RecoveryRecipe(l1_rows=512, slab_rows=512, final_rows=256, batch_size=128, moves=2)
+
+
+def rows(seed=0):
+    generator = Generator().manual_seed(seed)
+    codes = (torch.rand(600, 12, generator=generator) < 0.2) * 1.0
+    return codes @ torch.randn(12, 8, generator=generator)
+
+
+def phases_of(name, recipe=SHORT):
+    pairs = []
+    for run in ABLATIONS[name].recipe(recipe).phases(rows(), latents=12):
+        run.run(progress=False)
+        pairs.append(run.autoencoder)
+    return pairs
+
+
+def test_one_noise_is_the_floor_of_every_row():
+    _, slab, last = phases_of(ONE_NOISE)
+    for pair, floor in ((slab, SHORT.noise[1]), (last, SHORT.final_noise)):
+        assert not isinstance(pair.model.noise, RowNoise)
+        assert float(pair.model.noise()) == pytest.approx(floor)
+        assert "noise" not in pair.posterior(rows())
+    whole = SHORT.train(rows(), latents=12, progress=False)
+    inferred = whole.posterior(rows())["noise"].mean
+    assert inferred.std() > 0  # which the recipe has
+
+
+def test_floors_are_multiplied_where_a_job_says_so():
+    job = AblationJob(draw=DRAW, latents=1, recipe=SHORT, arm=ONE_NOISE, strength=2.0)
+    louder = job.without()
+    assert louder.noise == tuple(2 * floor for floor in SHORT.noise)
+    assert louder.final_noise == 2 * SHORT.final_noise
+
+
+def test_exponential_amplitudes_begin_at_the_means_of_the_recipes():
+    first = next(SHORT.phases(rows(), latents=12))
+    first.run(progress=False)
+    pair = first.autoencoder
+    theirs = SHORT.first_prior(pair, rows())
+    ours = ABLATIONS["ours-exponential"].recipe(SHORT).first_prior(pair, rows())
+    assert isinstance(theirs.slab, TruncatedNormalPrior)
+    assert isinstance(ours.slab, ExponentialPrior)
+    torch.testing.assert_close(ours.slab().mean, theirs.slab().mean)
+    torch.testing.assert_close(ours().probability, theirs().probability)
+    law = phases_of("ours-exponential")[-1].model.prior.prior.slab
+    assert isinstance(law, ExponentialPrior)  # and they stay exponential
+
+
+def test_deviations_are_no_longer_held():
+    assert ABLATIONS["ours-any-spread"].recipe(SHORT).spread == math.inf
+    assert [pair.model.prior.spread for pair in phases_of("ours-any-spread")[1:]] == [math.inf] * 2
+
+
+def test_merging_splits_nothing_and_merges_as_the_recipe_does(monkeypatch):
+    asked = []
+    monkeypatch.setattr(recovery, "split_and_merge", lambda *_, most, **__: asked.append(most))
+    for kind in (RecoveryRecipe, MergingRecipe):
+        _, x, pair = contrasted()
+        optimizer = torch.optim.Adam([pair.W_dec])
+        kind().move(pair, x, optimizer=optimizer, seed=0, most=None)
+    assert asked == [None, 0]
+
+
+def test_random_splits_are_as_many_elsewhere():
+    """The recipe halves the parent that has taken in a child; here it may be any, and anyhow."""
+    _, x, pair = contrasted(free=2)
+    with torch.no_grad(), pair.evaluating():
+        true = moved.Search(pair, x)
+        found = [RandomSplits(pair, x, stream(seed, 0)) for seed in range(8)]
+        wanted = true.run(stream(0, 1), None)
+        made = [search.run(stream(seed, 1), None) for seed, search in enumerate(found)]
+    assert {len(moves.split) for moves in made} == {len(wanted.split)}
+    assert all(moves.merged == wanted.merged for moves in made)
+    assert len({moves.split for moves in made}) > 1
+    fires = true.count >= moved.FEWEST
+    assert all(bool(fires[k]) for moves in made for k, _ in moves.split)
+    assert all(not torch.allclose(search.atoms, true.atoms) for search in found)
+
+
+def test_random_splits_merge_what_is_one_feature():
+    features, x, pair = halved()
+    optimizer = torch.optim.Adam([pair.W_dec])
+    RandomSplitsRecipe().move(pair, x, optimizer=optimizer, seed=0, most=0)
+    assert float(pair.W_dec[0].detach() @ features[0]) > 0.999
+
+
+def test_recipes_keep_their_settings():
+    for kind in (ExponentialRecipe, MergingRecipe, RandomSplitsRecipe):
+        (name,) = [n for n, a in ABLATIONS.items() if type(a.recipe(SHORT)) is kind]
+        left = ABLATIONS[name].recipe(SHORT)
+        assert {f: getattr(left, f) for f in SHORT.__dataclass_fields__} == vars(SHORT)
+
+
+def test_the_recipe_and_no_moves_are_those_of_another_part():
+    chosen = Settings()
+    planned = list(ablations(chosen, {ONE_NOISE: 2.0}))
+    seeds = chosen.seeds[: chosen.structured]
+    assert len(planned) == len(seeds) * (2 + len(ABLATIONS))
+    shared = [job for job in planned if not isinstance(job, AblationJob)]
+    assert set(shared) <= set(moves(chosen))
+    assert {job.strength for job in planned if getattr(job, "arm", "") == ONE_NOISE} == {2.0}
+    searched = list(ablation_searches(chosen))
+    assert [job.strength for job in searched] == list(FACTORS)
+    assert {job.draw.generator for job in searched} == {chosen.choosing}
+
+
+def test_a_floor_that_fails_is_never_chosen():
+    row = {"failed": None, "mcc": 0.5, "f1": 0.2}
+    tried = [
+        row | {"strength": 1.0},
+        row | {"strength": 2.0, "f1": 0.3},
+        row | {"strength": 4.0, "failed": "not finite"},
+    ]
+    assert best_floor(tried) == {ONE_NOISE: 2.0}
+
+
+def made_up(worse):
+    """Every arm loses so much MCC, the same on every seed but for .001; F1 and share nothing."""
+    found = []
+    for seed in (1, 2, 3):
+        for name in (SLAB, STILL, *ABLATIONS):
+            loss = worse if name in ABLATIONS else 0.0
+            found.append(
+                {"arm": name, "seed": seed, "failed": None, "strength": 2.0, "l0": 7.0}
+                | {"mcc": 0.9 - loss + 0.001 * seed * (loss > 0), "f1": 0.9, "share": 0.8}
+                | {"f1_trimmed": None, "levels": {"roots": {"share": 0.5}}, "seen": 10}
+                | {"seconds": 1.0}
+            )
+    found.append({"arm": SLAB, "seed": 4, "failed": "not finite"})
+    return Results(Settings(), {"ablations": Part((), {}, found)})
+
+
+def test_findings_are_differences_to_the_recipe():
+    _, *said = ablation_findings(made_up(0.1))
+    assert len(said) == 1 + len(ABLATIONS)
+    assert "No moves, against the recipe: mcc identical" in said[0]
+    assert all("mcc worse (-0.098" in sentence for sentence in said[1:])
+    assert [s for s in said if "floors × 2" in s] == [s for s in said if s.startswith("One noise")]
+    table = ablation_tables(made_up(0.1))["ablations"]
+    lines = [dict(row) for row in table.rows]
+    assert len(lines) == 2 + len(ABLATIONS)
+    assert "MCC − recipe" not in lines[0]
+    assert lines[2]["MCC − recipe"].mean == pytest.approx(-0.098)
+    assert len(by_arm(made_up(0.1))[SLAB]) == 3  # what failed is no seed

@@ -1,0 +1,97 @@
+"""What is told of the ablations: the differences that each belief makes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from toys.reproduce.flat_matched import over_seeds
+from toys.reproduce.recovery_ablations import ABLATIONS, ONE_NOISE
+from toys.reproduce.recovery_figures import Drawn, write
+from toys.reproduce.recovery_findings import RULE, all_three
+from toys.reproduce.recovery_results import Results, differences, mean
+from toys.reproduce.recovery_synthetic import SLAB, STILL
+from toys.reproduce.recovery_tables import COLUMNS
+from toys.reproduce.tables import Cell, Table, number
+
+NAMES = {SLAB: "the recipe", STILL: "no moves"} | {n: a.label for n, a in ABLATIONS.items()}
+METRICS = ("mcc", "f1", "share")
+COLOUR, BASE = "#1565c0", "#c62828"
+
+
+def by_arm(results: Results) -> dict[str, list]:
+    """The finished models, in order of seeds, the recipe first."""
+    rows = [row for row in results.parts["ablations"].rows if row["failed"] is None]
+    found = {
+        name: sorted((r for r in rows if r["arm"] == name), key=lambda row: row["seed"])
+        for name in NAMES
+    }
+    return {name: of for name, of in found.items() if of}
+
+
+def ablation_findings(results: Results) -> Iterator[str]:
+    """Each ablation against the recipe."""
+    yield RULE
+    found = by_arm(results)
+    whole = found.get(SLAB, [])
+    for name, rows in found.items():
+        if whole and name != SLAB:
+            floor = f", floors × {number(rows[0]['strength'])}" if name == ONE_NOISE else ""
+            said = all_three(rows, whole)
+            yield f"{NAMES[name][0].upper()}{NAMES[name][1:]}{floor}, against the recipe: {said}."
+
+
+def ablation_tables(results: Results) -> dict[str, Table]:
+    """Every ablation, means over seeds; and the floors that were tried."""
+    found, lines = by_arm(results), []
+    for name, rows in found.items():
+        line: dict[str, Cell] = {"what is left": NAMES[name], "seeds": len(rows)}
+        line |= {COLUMNS[c]: mean(rows, c) for c in (*METRICS, "l0", "f1_trimmed")}
+        for level in rows[0]["levels"]:
+            line[f"{level}: share > 0.9"] = mean(rows, "levels", level, "share")
+        for metric in METRICS[:2]:
+            if name != SLAB:
+                line[f"{COLUMNS[metric]} − recipe"] = over_seeds(
+                    differences(rows, found[SLAB], metric)
+                )
+        lines.append(line | {"rows seen": rows[0]["seen"], "s": mean(rows, "seconds")})
+    floors = [
+        {
+            "floors ×": row["strength"],
+            "MCC": row.get("mcc"),
+            "F1": row.get("f1"),
+            "L0": row.get("l0"),
+        }
+        for row in results.parts["ablations"].searched
+    ]
+    return {
+        "ablations": Table("Data A, one belief less at a time; nothing else is changed", lines),
+        "floors": Table("One noise for all rows: its floors, on the choosing seed", floors),
+    }
+
+
+def draw_ablations(results: Results, folder: Path) -> list[Path]:
+    """The figure; its path."""
+    return [write(folder, "ablations", ablation_figure(results))]
+
+
+def ablation_figure(results: Results) -> Drawn:
+    """A dot a seed, and the mean; the line is the recipe's mean."""
+    found, shown = by_arm(results), {}
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    for axis, metric in zip(figure.subplots(1, len(METRICS), sharey=True), METRICS, strict=True):
+        for place, (name, rows) in enumerate(found.items()):
+            values = [row[metric] for row in rows]
+            centre, colour = sum(values) / len(values), BASE if name == SLAB else COLOUR
+            axis.plot(values, [place] * len(values), ".", color="0.55", ms=6)
+            axis.plot(centre, place, "|", color=colour, ms=18, mew=3)
+            shown.setdefault(NAMES[name], {})[COLUMNS[metric]] = values
+            if name == SLAB:
+                axis.axvline(centre, color=BASE, linewidth=0.8, linestyle=":")
+        axis.set_yticks(range(len(found)), [NAMES[name] for name in found])
+        axis.set_title(COLUMNS[metric])
+        axis.grid(axis="x", linewidth=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_ylim(len(found) - 0.5, -0.5)
+    figure.suptitle("Data A, one belief less at a time: a dot is a seed, a bar the mean")
+    return figure, shown
