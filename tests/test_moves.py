@@ -293,6 +293,16 @@ def test_refusals(pair, rows, most, code):
     assert caught.value.code == code
 
 
+def test_an_optimizer_of_others_is_refused_and_nothing_moved():
+    _, x, pair = halved()
+    before = pair.W_dec.detach().clone()
+    other = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))])
+    with pytest.raises(VsaeError, match="without this pair's W_dec") as caught:
+        split_and_merge(pair, x, optimizer=other)
+    assert caught.value.code == "moves.optimizer"
+    assert torch.equal(pair.W_dec, before)
+
+
 def test_the_recipe_refuses_moves_of_given_structure_before_it_trains_on_it():
     x = rows_of(torch.rand(600, 6) < 0.2, axes())
     sizes = {"l1_rows": 400, "slab_rows": 400, "final_rows": 0, "batch_size": 100}

@@ -1,6 +1,7 @@
 """Which pairs have latents that can be moved, and on which rows."""
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from priors.bernoulli import BernoulliPrior
 from vsae.autoencoder import Autoencoder
@@ -38,8 +39,15 @@ def check_movable(pair: Autoencoder) -> None:
         )
 
 
-def check_move(pair: Autoencoder, x: Tensor, most: int | None) -> None:
-    """Raise for rows that cannot be looked at, and for fewer splits than none."""
+def check_move(pair: Autoencoder, x: Tensor, most: int | None, optimizer: Optimizer | None) -> None:
+    """Raise for rows that cannot be looked at, fewer splits than none, an optimizer of others."""
+    trained = [] if optimizer is None else [p for g in optimizer.param_groups for p in g["params"]]
+    if optimizer is not None and not any(p is pair.model.decoder.W_dec for p in trained):
+        raise ConfigError(
+            f"an optimizer forgets atoms that it trains: got one of {len(trained)} parameters "
+            "without this pair's W_dec, expected that of its run, or none.",
+            code="moves.optimizer",
+        )
     if most is not None and most < 0:
         raise ConfigError(
             f"no fewer than none are split: got most={most}, expected 0 or more.",

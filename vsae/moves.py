@@ -94,7 +94,8 @@ def split_and_merge(
 
     Raises:
         ConfigError: ``moves.pair`` for another prior, decoder or posterior, ``moves.gates`` for
-            gates whose structure is given, ``moves.most`` for a negative number.
+            gates whose structure is given, ``moves.most`` for a negative number,
+            ``moves.optimizer`` for an optimizer of other parameters.
         DataError: ``moves.rows`` for too few rows, ``data.nonfinite``.
 
     Example:
@@ -111,7 +112,7 @@ def split_and_merge(
         library's.
     """
     check_movable(pair)
-    check_move(pair, x, most)
+    check_move(pair, x, most, optimizer)
     with pair.evaluating():
         search = Search(pair, x)
     made = search.run(stream(seed, MOVES), most)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toys.reproduce import arguments
 from toys.reproduce.processes import one_thread
-from toys.reproduce.recovery_chapters import Chapter, chapter
+from toys.reproduce.recovery_chapters import chapter
 from toys.reproduce.recovery_results import Results
 from toys.reproduce.recovery_runs import Part, run_all
 from toys.reproduce.recovery_settings import PARTS, settings
@@ -31,8 +31,8 @@ def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[
     made |= {"versions": arguments.versions(), "settings": results.settings.to_dict()}
     result = {"reproduction": "recovery", "out": str(out), "smoke": options.smoke, "parts": {}}
     for name in results.parts:
-        told, said = write_part(name, results, out, made)
-        texts.append(told.markdown())
+        text, said = write_part(name, results, out, made)
+        texts.append(text)
         result["parts"][name] = said
     result["failed"] = [row for said in result["parts"].values() for row in said["failed"]]
     result["settings"] = results.settings.to_dict() | {"data": list(results.parts)}
@@ -44,8 +44,8 @@ def write(results: Results, options: argparse.Namespace, begun: float) -> tuple[
     return result, "\n".join(texts)
 
 
-def write_part(name: str, results: Results, out: Path, made: dict) -> tuple[Chapter, dict]:
-    """All of one part; of what it was made is written last, so that it is never of another run."""
+def write_part(name: str, results: Results, out: Path, made: dict) -> tuple[str, dict]:
+    """One part: its report, and what JSON has; its making is written last, never another's."""
     told, part = chapter(name, results), results.parts[name]
     origin = out / "runs" / f"{name}.json"
     origin.unlink(missing_ok=True)
@@ -62,12 +62,13 @@ def write_part(name: str, results: Results, out: Path, made: dict) -> tuple[Chap
         "failed": [dict(row) for row in told.failed],
         "models": spent([part]),
     }
-    (out / f"{name}.md").write_text(told.markdown(), encoding="utf-8")
+    text = told.markdown()
+    (out / f"{name}.md").write_text(text, encoding="utf-8")
     models = [model for row in part.rows for model in (row, *row.get("models", ()))]
     about = {"part": name, "seeds": sorted({m["seed"] for m in models if "seed" in m})}
     about |= {key: said[key] for key in ("bars", "failed", "models")}
     arguments.write_json(origin, made | about)
-    return told, said
+    return text, said
 
 
 def models_csv(part: Part) -> Table:

@@ -26,7 +26,7 @@ class Settings:
         choosing: The one on which settings of the field's arms are chosen.
         recipe: Ours, one for all synthetic data.
         batch: Rows per update of the field's arms.
-        rates: Their learning rates, of which each has the better.
+        rates: Their learning rates, of which each has the best; no arm has the least or greatest.
         rows: Distinct training rows of Data A.
         test: Held-out rows of it.
         seen: Rows that the field's arms see of it in training.
@@ -73,7 +73,7 @@ class Settings:
     choosing: int = CHOOSING[0]
     recipe: RecoveryRecipe = field(default_factory=RecoveryRecipe)
     batch: int = 256
-    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
     rows: int = 600_000
     test: int = 8_192
     seen: int = 1_060_000
