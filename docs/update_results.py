@@ -54,6 +54,7 @@ class Block:
 RECOVERY = {
     "data-a": "efficiency.png",
     "moves": "moves.png",
+    "ablations": "ablations.png",
     "families": "families.png",
     "stories": "stories_ev.png",
     "calibration": "calibration.png",

@@ -1,7 +1,5 @@
 """Ablations take away what they say, and nothing else; verdicts follow from the rows."""
 
-import math
-
 import pytest
 import torch
 from moved_pairs import contrasted, halved
@@ -81,11 +79,6 @@ def test_exponential_amplitudes_begin_at_the_means_of_the_recipes():
     torch.testing.assert_close(ours().probability, theirs().probability)
     law = phases_of("ours-exponential")[-1].model.prior.prior.slab
     assert isinstance(law, ExponentialPrior)  # and they stay exponential
-
-
-def test_deviations_are_no_longer_held():
-    assert ABLATIONS["ours-any-spread"].recipe(SHORT).spread == math.inf
-    assert [pair.model.prior.spread for pair in phases_of("ours-any-spread")[1:]] == [math.inf] * 2
 
 
 def test_merging_splits_nothing_and_merges_as_the_recipe_does(monkeypatch):

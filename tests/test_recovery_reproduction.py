@@ -16,7 +16,7 @@ from toys.correlation import Independent
 from toys.directions import OrthonormalDirections
 from toys.magnitudes import PositiveNormal
 from toys.recovery_cases import CHOOSING, RECOVERY_CASES, RecoveryCase
-from toys.reproduce import recovery, recovery_ceiling, recovery_plan
+from toys.reproduce import recovery, recovery_ablations, recovery_ceiling, recovery_plan
 from toys.reproduce.jobs import Found, Job, fetch, fetch_all, tensors_of
 from toys.reproduce.quickstart_structure import prior_covariance
 from toys.reproduce.recovery_arms import ARMS, fixed_covariance, rates_and_sizes
@@ -536,6 +536,8 @@ def few_arms(monkeypatch):
     monkeypatch.setattr(recovery_plan, "WIDE", ("topk", "batch_topk"))
     monkeypatch.setattr(recovery_plan, "NARROW", ("topk",))
     monkeypatch.setattr(recovery_plan, "FAMILIES", ("batch_topk", "true_covariance"))
+    for name in ("ours-long-l1", "ours-merges"):
+        monkeypatch.delitem(recovery_ablations.ABLATIONS, name)
 
 
 @pytest.mark.float32
@@ -578,6 +580,7 @@ def test_smoke_run_writes_everything_it_promises(tmp_path, capsys, monkeypatch, 
     assert drawn == {
         "data-a": {"features", "efficiency", "structure"},
         "moves": {"moves"},
+        "ablations": {"ablations"},
         "families": {"families"},
         "stories": {"stories_ev", "stories_ce_recovered"},
         "calibration": {"calibration"},

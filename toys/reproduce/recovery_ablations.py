@@ -1,6 +1,5 @@
 """What each belief of the recipe is worth on Data A: one is taken away at a time."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
@@ -123,9 +122,6 @@ ABLATIONS = {
     "ours-long-l1": Ablation("ℓ1 phase alone, as many rows", long_l1),
     ONE_NOISE: Ablation("one noise for all rows", as_(OneNoiseRecipe)),
     "ours-exponential": Ablation("exponential amplitudes", as_(ExponentialRecipe)),
-    "ours-any-spread": Ablation(
-        "amplitudes of any deviation", lambda recipe: replace(recipe, spread=math.inf)
-    ),
     "ours-merges": Ablation("merges, no splits", as_(MergingRecipe)),
     "ours-random-splits": Ablation("merges, splits at random", as_(RandomSplitsRecipe)),
 }

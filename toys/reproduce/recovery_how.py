@@ -59,10 +59,9 @@ The recipe, `vsae.RecoveryRecipe`, as it is and with one of its beliefs less, on
 atoms and order of rows: {all_rows} rows of Data A, of seeds {first}. *The ℓ1 phase alone* sees as
 many. *One noise for all rows* is the annealed floor; of floors {factors} times those of the recipe
 it has the best on generator seed {choosing}, after {length:g} times as many rows (table).
-*Exponential* amplitudes have a mean of each latent's own, as truncated normals do; those *of any
-deviation* are truncated normals whose deviation is not held at {spread:g} of the mean. *Splits at
-random* are of as many latents, of those that fire, in two along a random direction; merges are as
-they are. Nothing else was tuned again."""
+*Exponential* amplitudes have a mean of each latent's own, as the truncated normals of the recipe
+do. *Splits at random* are of as many latents, of those that fire, in two along a random direction;
+merges are as they are. Nothing else was tuned again."""
 
 STORIES = """\
 The residual stream after blocks {layers} of a 260 000-parameter story-telling model, {stories}
@@ -139,7 +138,6 @@ def _synthetic(chosen: Settings) -> dict[str, object]:
         "few": chosen.few,
         "first": _listed(chosen.seeds[: chosen.structured]),
         "factors": _listed(FACTORS),
-        "spread": recipe.spread,
         "structured": chosen.structured,
         "rates": _listed(chosen.rates),
         "search": chosen.search,

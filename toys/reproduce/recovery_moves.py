@@ -12,9 +12,10 @@ from toys.reproduce.recovery_findings import RULE, all_three, moved, places
 from toys.reproduce.recovery_plan import copulas, latents_of
 from toys.reproduce.recovery_results import LABELS, Results
 from toys.reproduce.recovery_synthetic import SLAB, STILL
-from toys.reproduce.recovery_tables import family_tables, levels_table, models_table
+from toys.reproduce.recovery_tables import COLUMNS, family_tables, levels_table, models_table
 from toys.reproduce.tables import Table
 
+SCORES = ("mcc", "f1", "share")
 COLOURS = {SLAB: "#c62828", STILL: "#ef9a9a"}
 
 
@@ -48,10 +49,10 @@ def draw_moves(found: Results, folder: Path) -> list[Path]:
 
 
 def moves_figure(found: Results) -> Drawn:
-    """Share of features found, by place in the trees and by copula: a line joins a seed's two."""
-    figure, shown = Figure(figsize=(13, 4.6), layout="constrained"), {}
-    axes = dict(zip(("trees", "copulas"), figure.subplots(1, 2), strict=True))
-    for panel, by_arm in _shares(found).items():
+    """Scores of Data A, shares by place in its trees and by copula: a line joins a seed's two."""
+    figure, shown = Figure(figsize=(16, 4.6), layout="constrained"), {}
+    axes = dict(zip(("scores", "trees", "copulas"), figure.subplots(1, 3), strict=True))
+    for panel, by_arm in _values(found).items():
         axis, names = axes[panel], list(by_arm[SLAB])
         for place, name in enumerate(names):
             across = [place - 0.15, place + 0.15]  # without, with
@@ -66,7 +67,8 @@ def moves_figure(found: Results) -> Drawn:
         axis.set_xticks(range(len(names)), [name.removeprefix("copula-") for name in names])
         axis.grid(axis="y", linewidth=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    axes["trees"].set_title(f"Data A, {found.settings.widths[0]} latents, by place in the trees")
+    axes["scores"].set_title(f"Data A, {found.settings.widths[0]} latents")
+    axes["trees"].set_title("the same, by place in the trees")
     axes["copulas"].set_title("copulas")
     axes["trees"].set_ylabel("share of features above cosine 0.9")
     for arm in (STILL, SLAB):
@@ -76,12 +78,13 @@ def moves_figure(found: Results) -> Drawn:
     return figure, shown
 
 
-def _shares(found: Results) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """By panel, arm and name, the shares of all seeds."""
-    wide, shares = found.settings.widths[0], {"trees": {}, "copulas": {}}
+def _values(found: Results) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """By panel, arm and name, the values of all seeds."""
+    wide, shares = found.settings.widths[0], {"scores": {}, "trees": {}, "copulas": {}}
     for arm in (SLAB, STILL):
         rows = found.ours("data-a", wide, arm=arm)
         levels = list(rows[0]["levels"]) if rows else []
+        shares["scores"][arm] = {COLUMNS[m]: [r[m] for r in rows] for m in SCORES}
         shares["trees"][arm] = {n: [r["levels"][n]["share"] for r in rows] for n in levels}
         shares["copulas"][arm] = {
             case: [r["share"] for r in found.ours(case, latents_of(case, found.settings), arm=arm)]

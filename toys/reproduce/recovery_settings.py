@@ -94,7 +94,7 @@ class Settings:
     story_rows: int = 150_000
     story_seen: int = 350_000
     story_search: int = 350_000
-    story_rates: tuple[float, ...] = (3e-3, 1e-2, 1.5e-2, 3e-2)
+    story_rates: tuple[float, ...] = (3e-3, 1e-2, 1.5e-2, 3e-2, 6e-2)
     field_ks: tuple[int, ...] = (9, 15)
     field_more: tuple[int, ...] = (5, 24)
     recommended: SparseCodingRecipe = field(default_factory=lambda: SparseCodingRecipe(k=16))

@@ -19,7 +19,7 @@ class WordSettings:
         arms: The field's.
         batch: Rows per update of these.
         seen: Rows that they see.
-        rates: Their learning rates: each has the one of the greater explained variance.
+        rates: Their learning rates: each has the one of the greatest explained variance.
         coding: Sparse coding, at each of ``ks``.
         ks: Active latents per row of it.
         slab: Spike and slab after ℓ1.
@@ -33,7 +33,7 @@ class WordSettings:
     arms: tuple[str, ...] = tuple(WORD_ARMS)
     batch: int = 256
     seen: int = 50_000
-    rates: tuple[float, ...] = (0.01, 0.02)
+    rates: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
     coding: SparseCodingRecipe = field(
         default_factory=lambda: SparseCodingRecipe(k=8, l1_rows=20_000, relaxed_rows=10_000)
     )
