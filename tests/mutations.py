@@ -267,7 +267,16 @@ MOVES = [
     ("recipe: the last quarter without", "vsae/recipes/recovery.py", "steps * 3 // 4, every", "steps, every"),
     ("between: before its step", "vsae/run.py", "if self.step in due:", "if self.step + 1 in due:"),
 ]  # fmt: skip
+AMPLITUDES = [
+    ("match: slope", "priors/amplitudes.py", "/ (2 * deviation**3)", "/ deviation**3"),
+    ("match: steps", "priors/amplitudes.py", "NEWTON = 8", "NEWTON = 4"),
+    ("match: as if nothing were cut off", "priors/amplitudes.py", "far = first > FARTHEST * variance.sqrt()", "far = first > 0"),
+    ("match: scale", "priors/amplitudes.py", "return ratio, mean / _cut_off(ratio)[1]", "return ratio, variance.sqrt()"),
+    ("match: the flattest", "priors/amplitudes.py", "FARTHEST, NEAREST = 6.0, -5.0", "FARTHEST, NEAREST = 6.0, -4.0"),
+    ("match: the farthest", "priors/amplitudes.py", "FARTHEST, NEAREST = 6.0, -5.0", "FARTHEST, NEAREST = 4.0, -5.0"),
+]  # fmt: skip
 SUITES = {
+    "amplitudes": (["tests/test_truncated_normal.py"], "match or found_again or vary", AMPLITUDES),
     "moves": (["tests/test_moves.py"], "", MOVES),
     "crosscoders": (CROSSCODER_TESTS, "not (flat_model or presets)", CROSSCODERS),
     "ladders": (LADDER_TESTS, "", LADDERS),
