@@ -10,7 +10,7 @@ from priors.errors import ConfigError
 from priors.truncated_normal import TruncatedNormal
 
 FARTHEST, NEAREST = 6.0, -5.0  # locations in scales, between which truncation is solved for
-NEWTON = 8  # steps, to the last digits of float64 wherever they begin
+NEWTON = 8  # steps, to 1e-9 of α from wherever they begin
 
 
 class TruncatedNormalPrior(nn.Module):
@@ -59,6 +59,7 @@ class TruncatedNormalPrior(nn.Module):
     def match(self, first: Tensor, second: Tensor) -> None:
         r"""Set location and scale to those of two moments ``(K,)``, which are the most likely ones.
 
+        Means are positive, and second moments above their squares.
         Amplitudes that vary nearly as much as an exponential's, by 0.97 of their mean or more, have
         :math:`μ_k = -5\,s_k` and that mean: the law is exponential but for a few per cent.
         """

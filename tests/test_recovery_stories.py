@@ -28,7 +28,7 @@ from toys.reproduce.recovery_stories import (
     begin_at,
     data_points,
 )
-from toys.reproduce.recovery_story_bars import story_bars, story_findings
+from toys.reproduce.recovery_story_bars import _preferred, story_bars, story_findings
 from toys.reproduce.recovery_story_tables import (
     Line,
     common_table,
@@ -37,7 +37,7 @@ from toys.reproduce.recovery_story_tables import (
     stability_at,
 )
 from toys.reproduce.recovery_text import Reading, text
-from toys.reproduce.tables import interval
+from toys.reproduce.tables import Interval, interval
 from vsae import FixedNoise, RelaxedFISTAPosterior
 from vsae.recipes import RecoveryRecipe, SparseCodingRecipe
 
@@ -235,6 +235,20 @@ def test_laws_are_preferred_where_the_interval_leaves_out_zero(nats, said):
     sentences = list(story_findings(made_up(nats=nats)[0]))
     assert len(sentences) == 5
     assert all(f": {said} (" in sentence for sentence in sentences)
+
+
+def test_laws_that_are_not_there_or_run_in_circles_decide_nothing():
+    above, open_ = Interval(1.0, 0.1, 3), Interval(1.0, 2.0, 3)
+    a, b, c = LAWS
+    chain = {(a, b): above, (b, c): above, (a, c): open_}
+    assert (
+        _preferred(chain | {(y, x): gap.negated() for (x, y), gap in chain.items()}) == "undecided"
+    )
+    circle = {(a, b): above, (b, c): above, (c, a): above}
+    assert _preferred(circle) == "undecided"
+    two = {(a, b): above, (b, a): above.negated(), (a, c): None, (c, b): None}
+    assert _preferred(two) == f"{a} preferred"
+    assert _preferred(dict.fromkeys(two)) == "undecided"
 
 
 def test_curves_are_compared_where_they_reach():

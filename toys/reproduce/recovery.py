@@ -3,8 +3,8 @@
 Eight parts. ``data-a``: 512 features in 96 dimensions with exclusive trees, rare and coherent;
 ours with no, true, learned and shuffled structure against the field's architectures. ``moves``:
 ours with and without moves between latents, there and on copulas. ``ablations``: ours without
-slab, noise per row, amplitudes away from zero, splits, one at a time. ``families``: copulas, trees,
-noises, magnitudes and subspaces, fewer and more latents than features.
+its slab, a noise per row, amplitudes away from zero, or splits that data suggest. ``families``:
+copulas, trees, noises, magnitudes and subspaces, fewer and more latents than features.
 ``stories``: every layer of a 260 000-parameter language model, explained variance and loss
 recovered at matched L0, stability across seeds, evidence of amplitude laws. ``calibration``:
 firing probabilities and credible intervals against the truth. ``words``: vectors of nouns, and

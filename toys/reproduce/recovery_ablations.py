@@ -1,4 +1,4 @@
-"""What each belief of the recipe is worth on Data A: one is taken away at a time."""
+"""What the recipe is without some of its beliefs, on Data A."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -21,8 +21,8 @@ from vsae.errors import NonFiniteLossError
 from vsae.moves import Search
 from vsae.recipes.recovery import RecoveryRecipe
 
-SPLITS = 16_000_000  # a random stream
-FACTORS = (1.0, 2.0, 4.0)  # of the floors of the noise, where that is all noise there is
+SPLITS = 20_000_000  # a random stream
+FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of the floors of the noise, where that is all noise there is
 
 R = TypeVar("R", bound=RecoveryRecipe)
 
@@ -39,28 +39,13 @@ class ExponentialRecipe(RecoveryRecipe):
 
     def first_prior(self, pair: Autoencoder, x: Tensor) -> SpikeSlabPrior:
         found = super().first_prior(pair, x)
-        slab, known = ExponentialPrior(found.dim).to(x.device, x.dtype), found.slab()
+        slab, known = ExponentialPrior(found.dim), found.slab()
         slab.match(known.mean, known.mean**2 + known.variance)
         return SpikeSlabPrior(found.gates, slab)
 
 
-class MergingRecipe(RecoveryRecipe):
-    """Without splits."""
-
-    def move(
-        self,
-        pair: Autoencoder,
-        x: Tensor,
-        *,
-        optimizer: torch.optim.Optimizer,
-        seed: int,
-        most: int | None,
-    ) -> None:
-        super().move(pair, x, optimizer=optimizer, seed=seed, most=0)
-
-
 class RandomSplitsRecipe(RecoveryRecipe):
-    """Without what the data suggest to split: as many latents, along directions, at random."""
+    """Without what the data suggest to split: as many latents, along some direction, at random."""
 
     @torch.no_grad()
     def move(
@@ -75,12 +60,12 @@ class RandomSplitsRecipe(RecoveryRecipe):
         generator = stream(seed, SPLITS)
         with pair.evaluating():
             search = RandomSplits(pair, x, generator)
-        search.run(generator, most)
+        search.run(search.generator, most)
         search.write_to(pair, optimizer)
 
 
 class RandomSplits(Search):
-    """Merges as they are; splits of latents that fire, drawn at random, along random directions.
+    """What is merged and unfolded as it is; what is split, and along which direction, at random.
 
     Args:
         pair: That is evaluated.
@@ -101,7 +86,7 @@ class RandomSplits(Search):
 
 @dataclass(frozen=True)
 class Ablation:
-    """A belief that is taken away.
+    """Beliefs that are taken away.
 
     Args:
         label: What is left, as tables and figures print it.
@@ -112,7 +97,7 @@ class Ablation:
     recipe: Callable[[RecoveryRecipe], RecoveryRecipe]
 
 
-def as_(kind: type[R]) -> Callable[[RecoveryRecipe], R]:
+def under(kind: type[R]) -> Callable[[RecoveryRecipe], R]:
     """The same settings under another recipe."""
     return lambda recipe: kind(**{f.name: getattr(recipe, f.name) for f in fields(recipe)})
 
@@ -120,17 +105,16 @@ def as_(kind: type[R]) -> Callable[[RecoveryRecipe], R]:
 ONE_NOISE = "ours-one-noise"
 ABLATIONS = {
     "ours-long-l1": Ablation("ℓ1 phase alone, as many rows", long_l1),
-    ONE_NOISE: Ablation("one noise for all rows", as_(OneNoiseRecipe)),
-    "ours-exponential": Ablation("exponential amplitudes", as_(ExponentialRecipe)),
-    "ours-merges": Ablation("merges, no splits", as_(MergingRecipe)),
-    "ours-random-splits": Ablation("merges, splits at random", as_(RandomSplitsRecipe)),
+    ONE_NOISE: Ablation("one noise for all rows", under(OneNoiseRecipe)),
+    "ours-exponential": Ablation("exponential amplitudes", under(ExponentialRecipe)),
+    "ours-random-splits": Ablation("splits at random", under(RandomSplitsRecipe)),
 }
 """By name, in the order of tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationJob(Job):
-    """The recipe without one of its beliefs.
+    """The recipe without some of its beliefs.
 
     Args:
         draw: Which rows.
@@ -184,7 +168,7 @@ def best_floor(rows: Sequence[Mapping]) -> dict[str, float]:
 
 
 def ablations(chosen: Settings, found: Mapping[str, float]) -> Iterator[Job]:
-    """The recipe as it is, and without each belief, on the same rows."""
+    """The recipe as it is, without moves, and all ablations, on the same rows."""
     for seed in chosen.seeds[: chosen.structured]:
         whole = plain_slab("data-a", seed, chosen)
         yield whole

@@ -159,7 +159,7 @@ def _variational(problem: Problem, prior: nn.Module, noise: float, scale: float)
 
 
 _SHARES = (0.75, 1.0)
-_NOISES = (0.2, 0.4, 0.8)
+_NOISES = (0.1, 0.2, 0.4, 0.8)
 _K = "k / true L0"
 
 ARMS: dict[str, Arm] = {

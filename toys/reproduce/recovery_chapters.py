@@ -145,7 +145,7 @@ def _moves(results: Results) -> Chapter:
 def _ablations(results: Results) -> Chapter:
     return _chapter(
         results,
-        "Data A, one belief less at a time",
+        "Data A, the recipe with less",
         findings=[*ablation_findings(results)],
         tables=ablation_tables(results),
         draw=draw_ablations,

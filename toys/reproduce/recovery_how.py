@@ -55,13 +55,15 @@ rows: {all_rows} rows of Data A, {length:g} times as many of the copulas. Moves 
 generator seeds 0 and 100 to 105; what is reported is of seeds {seeds}."""
 
 ABLATIONS = """\
-The recipe, `vsae.RecoveryRecipe`, as it is and with one of its beliefs less, on the same rows,
-atoms and order of rows: {all_rows} rows of Data A, of seeds {first}. *The ℓ1 phase alone* sees as
-many. *One noise for all rows* is the annealed floor; of floors {factors} times those of the recipe
-it has the best on generator seed {choosing}, after {length:g} times as many rows (table).
-*Exponential* amplitudes have a mean of each latent's own, as the truncated normals of the recipe
-do. *Splits at random* are of as many latents, of those that fire, in two along a random direction;
-merges are as they are. Nothing else was tuned again."""
+The recipe, `vsae.RecoveryRecipe`, as it is and with less, on the same rows, atoms and order of
+rows: {all_rows} rows of Data A, of seeds {first}. *The ℓ1 phase alone* sees as many: it is without
+the slab, and with it without a noise for every row, moves, and a learning rate that falls. *One
+noise for all rows* is the annealed floor; of floors {factors} times those of the recipe it has the
+best on generator seed {choosing}, after {length:g} times as many rows (table). *Exponential*
+amplitudes begin at the means of the recipe's truncated normals, and are fitted as those are.
+*Splits at random* are of as many latents, of those that fire, each in two along a random direction;
+what is merged and unfolded is as it is. Nothing else is tuned for what is left. All of them
+iterate."""
 
 STORIES = """\
 The residual stream after blocks {layers} of a 260 000-parameter story-telling model, {stories}

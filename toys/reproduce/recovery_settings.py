@@ -26,7 +26,7 @@ class Settings:
         choosing: The one on which settings of the field's arms are chosen.
         recipe: Ours, one for all synthetic data.
         batch: Rows per update of the field's arms.
-        rates: Their learning rates, of which each has the best; no arm has the least or greatest.
+        rates: Their learning rates, of which each has the best.
         rows: Distinct training rows of Data A.
         test: Held-out rows of it.
         seen: Rows that the field's arms see of it in training.

@@ -153,14 +153,16 @@ def story_findings(results: Results) -> Iterator[str]:
 
 def _preferred(gaps: Mapping[tuple[str, str], Interval | None]) -> str:
     """The law that is ahead of all others; else those that none is ahead of, and those behind."""
-    ahead = {pair for pair, gap in gaps.items() if gap is not None and gap.low > 0}
-    for law in LAWS:
-        if all((law, other) in ahead for other in LAWS if other != law):
+    known = {pair: gap for pair, gap in gaps.items() if gap is not None}
+    named = [law for law in LAWS if any(law in pair for pair in known)]
+    ahead = {pair for pair, gap in known.items() if gap.low > 0}
+    for law in named:
+        if all((law, other) in ahead for other in named if other != law):
             return f"{law} preferred"
-    behind = [law for law in LAWS if any(loser == law for _, loser in ahead)]
-    if not behind:
+    behind = [law for law in named if any(loser == law for _, loser in ahead)]
+    level = [law for law in named if law not in behind]
+    if len(level) < 2 or not behind:
         return "undecided"
-    level = [law for law in LAWS if law not in behind]
     return f"undecided between {_and(level)}; behind: {_and(behind)}"
 
 

@@ -160,8 +160,13 @@ def choices_table(results: Results) -> Table:
             line: dict[str, Cell] = {"arm": FIELD_ARMS[arm].label}
             line["knob"] = KNOBS.get(name, FIELD_ARMS[arm].knob)
             line |= {"chosen strength": strength, "chosen lr": lr}
+            line["tried lr"] = _range([row["lr"] for row in own])
             lines.append(line | {"models tried": len(own)})
     return Table("Settings of the field's arms, chosen on the choosing seed", lines)
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):g} to {max(values):g}" if values else ""
 
 
 def group_of(arm: str) -> str:
