@@ -373,6 +373,17 @@ def test_a_truncated_normal_is_found_again_from_its_moments(ratio):
     torch.testing.assert_close(prior.log_scale.exp(), torch.full((2,), scale), rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.float32
+@pytest.mark.parametrize("low", [0.0, 0.5, 6.0])
+def test_matched_priors_have_the_moments_in_single_precision(low):
+    a = low + torch.rand(500, 3)
+    prior = TruncatedNormalPrior(3)
+    prior.match(a.mean(0), (a**2).mean(0))
+    torch.testing.assert_close(prior().mean, a.mean(0), rtol=2e-5, atol=0.0)
+    # of 36 and 36 + 1/12, in single precision
+    torch.testing.assert_close(prior().variance, a.var(0, correction=0), rtol=1e-3, atol=0.0)
+
+
 def test_amplitudes_that_vary_more_than_an_exponentials_keep_their_mean():
     prior = TruncatedNormalPrior(3)
     first = torch.tensor([2.0, 0.5, 1.0])
