@@ -8,7 +8,7 @@ from toys.reproduce.flat_matched import outcome, over_seeds
 from toys.reproduce.recovery_arms import ARMS
 from toys.reproduce.recovery_calibration import LEVELS
 from toys.reproduce.recovery_ceiling import TRUTH
-from toys.reproduce.recovery_plan import latents_of
+from toys.reproduce.recovery_plan import COVARIANCES, latents_of
 from toys.reproduce.recovery_results import (
     STRUCTURE_LABELS,
     TRUTH_PRUNED,
@@ -57,6 +57,7 @@ def on_families(results: Results) -> Iterator[str]:
     yield RULE
     yield from by_family(results)
     yield from other_widths(results)
+    yield from covariances(results)
 
 
 def against_field(results: Results, case: str) -> Iterator[str]:
@@ -161,6 +162,21 @@ def other_widths(results: Results) -> Iterator[str]:
                     f"{mean(rows, 'share')}, F1 {mean(rows, 'f1')}; F1 against {label(best[0])}: "
                     f"{compared(rows, best[1], 'f1')}."
                 )
+
+
+def covariances(results: Results) -> Iterator[str]:
+    """What a Gaussian covariance adds to independent codes of the same kind."""
+    base, *structured = COVARIANCES
+    for case in results.settings.small:
+        latents = latents_of(case, results.settings)
+        found = {k[0]: rows for k, rows in results.keyed(case).items() if k[1] == latents}
+        for arm in structured:
+            if base in found and arm in found:
+                said = (
+                    f"{name} {compared(found[arm], found[base], metric)}"
+                    for metric, name in (("share", "share > 0.9"), ("f1", "F1"))
+                )
+                yield f"{case}, {ARMS[arm].label} against {ARMS[base].label}: {'; '.join(said)}."
 
 
 def calibrations(results: Results) -> Iterator[str]:
