@@ -28,7 +28,8 @@ FIELD = """\
 *The field's arms* are this library's, trained on the same rows and scored by the same code: of
 learning rates {rates}, and of strengths where the knob is not an L0, each has the candidate of
 the greatest MCC + F1 after {search} rows of Data A, or {small_search} rows of each of {pilot}.
-They then see {seen} rows of Data A ({rows} distinct), {small_seen} of a family's case; {batch}
+They then see {seen} rows of Data A ({rows} distinct), where what is best after fewer rows need not
+be best in the end, as V-SAEs show, and {small_seen} of a family's case; {batch}
 rows per update, a linear decay over the last fifth. k is set by the true L0. TopK and its kin
 have AuxK. Not shown: longer training of them."""
 
@@ -72,7 +73,8 @@ stories, {story_latents} latents, seeds {readers}, which differ in atoms and ord
 field's arms have AuxK, k = {ks}, as many rows, and the learning rate of the greatest explained
 variance among {story_rates} on layer {middle} and seed {choosing}, on as many rows and from the
 same start. Atoms, and encoders, start at random data points, the same for all arms of a seed; on
-layer {middle} also at random directions, with more values of k, and with {lengths} times the rows.
+layer {middle} also, but for the recommended recipe, at random directions, with more values of k, and
+with {lengths} times the rows (ours {our_lengths}).
 The last are the comparison in time, which their table gives. Matryoshka is of layer {middle}. The
 other arms of ours are ℓ1 dictionaries that end at λ = {end:g}, of whose codes at most k latents
 are kept and their amplitudes solved again by non-negative least squares ("refitted"), and slabs of
@@ -166,6 +168,7 @@ def _networks(chosen: Settings) -> dict[str, object]:
         "ours_seen": chosen.recommended.l1_rows + chosen.recommended.relaxed_rows,
         "middle": chosen.middle,
         "lengths": _listed(chosen.lengths),
+        "our_lengths": _listed(chosen.our_lengths),
         "held": HELD,
         "laws": _listed(tuple(LAWS)),
         "end": chosen.end,

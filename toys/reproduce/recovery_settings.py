@@ -85,7 +85,7 @@ class Settings:
     small_rows: int = 200_000
     small_test: int = 8_192
     small_seen: int = 265_000
-    small_search: int = 100_000
+    small_search: int = 265_000
     factors: tuple[float, ...] = (0.5, 2.0)
     layers: tuple[int, ...] = (1, 2, 3, 4, 5)
     stories: int = 400
