@@ -73,15 +73,15 @@ stories, {story_latents} latents, seeds {readers}, which differ in atoms and ord
 field's arms have AuxK, k = {ks}, as many rows, and the learning rate of the greatest explained
 variance among {story_rates} on layer {middle} and seed {choosing}, on as many rows and from the
 same start. Atoms, and encoders, start at random data points, the same for all arms of a seed; on
-layer {middle} also, but for the recommended recipe, at random directions, with more values of k, and
-with {lengths} times the rows (ours {our_lengths}).
-The last are the comparison in time, which their table gives. Matryoshka is of layer {middle}. The
-other arms of ours are ℓ1 dictionaries that end at λ = {end:g}, of whose codes at most k latents
-are kept and their amplitudes solved again by non-negative least squares ("refitted"), and slabs of
-{laws} amplitudes after them, at a noise floor of {noises}. Metrics are linear in log L0 between an
-arm's points, and nothing is extrapolated. Stability is the share of atoms with a partner above
-cosine 0.9 in another seed's run, beside that of two draws of data points. Evidence is a bound under
-one noise for all rows, on {held} held-out rows. Not shown: larger networks."""
+layer {middle} also at random directions (but for the recommended recipe), with more values of k,
+and with {lengths} times the rows (ours {our_lengths}). The last are the comparison in time, which
+their table gives. Matryoshka is of layer {middle}. The other arms of ours are ℓ1 dictionaries that
+end at λ = {end:g}, of whose codes at most k latents are kept and their amplitudes solved again by
+non-negative least squares ("refitted"), and slabs of {laws} amplitudes after them, at a noise floor
+of {noises}. Metrics are linear in log L0 between an arm's points, and nothing is extrapolated.
+Stability is the share of atoms with a partner above cosine 0.9 in another seed's run, beside that
+of two draws of data points. Evidence is a bound under one noise for all rows, on {held} held-out
+rows. Not shown: larger networks."""
 
 CALIBRATION = """\
 Of latents that are features: cosine above 0.9 for probabilities, above 0.99 for amplitudes, on rows
