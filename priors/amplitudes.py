@@ -18,8 +18,8 @@ class TruncatedNormalPrior(nn.Module):
 
     .. math:: a_k \sim \mathcal N(μ_k, s_k^2) \text{ given } a_k > 0
 
-    As a slab, amplitudes bounded away from zero: what an activation adds cannot be shared out among
-    latents at will, which is what stops a parent from being absorbed by its children.
+    As a slab, amplitudes that keep away from zero, if their scale is small: a belief that what an
+    activation adds is not shared out among latents at will.
 
     Args:
         dim: Number of latents :math:`K`.

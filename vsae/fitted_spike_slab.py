@@ -27,7 +27,7 @@ class FittedSpikeSlabPrior(PosteriorObserver):
     :math:`(1-p) f_k/n_k + p \sum f / \sum n`, shrunk towards that of all latents, and their
     variance :math:`s_k/n_k - (f_k/n_k)^2`, but at most :math:`(\text{spread} \cdot
     \text{mean})^2`: without these a rare latent's slab fits the few rows that it happens to fire
-    on, and the slab's advantage, amplitudes away from zero, is lost.
+    on, and the belief that amplitudes keep away from zero is lost.
     The prior's own gradient, if it is ``learnable``, would undo this: leave it fixed.
 
     Args:

@@ -22,7 +22,7 @@ from vsae.moves import Search
 from vsae.recipes.recovery import RecoveryRecipe
 
 SPLITS = 20_000_000  # a random stream
-FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of the floors of the noise, where that is all noise there is
+FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of the floors, where they are all the noise
 
 R = TypeVar("R", bound=RecoveryRecipe)
 

@@ -46,9 +46,9 @@ class RecoveryRecipe:
        mixes parents into children.
     2. Slab: mean-field codes under spike and slab with a noise per row, whose floor goes from
        ``noise[0]`` to ``noise[1]``; rates and amplitudes by closed-form M-steps from those of
-       phase 1. Amplitudes away from zero separate what the first phase mixed. From time to time
-       latents are merged, and until the learning rate falls others split with what that leaves
-       free (:func:`vsae.split_and_merge`).
+       phase 1. Gates, behind which size costs little, separate what the first phase mixed. From
+       time to time latents are merged, and until the learning rate falls others split with what
+       that leaves free (:func:`vsae.split_and_merge`).
 
     What a belief is worth is measured by a subclass without it: one that overrides
     ``first_prior``, ``noise_of_rows`` or ``move``.
