@@ -15,7 +15,7 @@ from tqdm import tqdm
 from toys.reproduce import arguments
 from toys.reproduce.processes import run_jobs
 
-FORMAT = 1  # to be raised when what jobs compute or write changes
+FORMAT = 2  # to be raised when what jobs compute or write changes
 
 
 @dataclass(frozen=True, eq=False)
