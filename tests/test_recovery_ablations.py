@@ -150,7 +150,12 @@ def made_up(worse):
             found.append(
                 {"arm": name, "seed": seed, "failed": None, "strength": 2.0, "l0": 7.0}
                 | {"mcc": 0.9 - loss + 0.001 * seed * (loss > 0), "f1": 0.9, "share": 0.8}
-                | {"f1_trimmed": None, "levels": {"roots": {"share": 0.5}}, "seen": 10}
+                | {
+                    "f1_trimmed": None,
+                    "chance": 0.3,
+                    "levels": {"roots": {"share": 0.5}},
+                    "seen": 10,
+                }
                 | {"seconds": 1.0}
             )
     found.append({"arm": SLAB, "seed": 4, "failed": "not finite"})
@@ -192,5 +197,6 @@ def test_findings_are_differences_to_the_recipe():
     lines = [dict(row) for row in table.rows]
     assert len(lines) == 2 + len(ABLATIONS)
     assert "MCC − recipe" not in lines[0]
+    assert all(line["chance MCC"].mean == pytest.approx(0.3) for line in lines)
     assert lines[2]["MCC − recipe"].mean == pytest.approx(-0.098)
     assert len(by_arm(made_up(0.1))[SLAB]) == 3  # what failed is no seed

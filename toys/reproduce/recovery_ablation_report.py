@@ -16,6 +16,7 @@ from toys.reproduce.tables import Cell, Table, number
 
 NAMES = {SLAB: "the recipe", STILL: "no moves"} | {n: a.label for n, a in ABLATIONS.items()}
 METRICS = ("mcc", "f1", "share")
+SHOWN = ("mcc", "chance", "f1", "share", "l0", "f1_trimmed")
 COLOUR, BASE = "#1565c0", "#c62828"
 
 
@@ -50,7 +51,7 @@ def ablation_tables(results: Results) -> dict[str, Table]:
     whole = found.get(SLAB, [])
     for name, rows in found.items():
         line: dict[str, Cell] = {"what is left": NAMES[name], "seeds": len(rows)}
-        line |= {COLUMNS[c]: mean(rows, c) for c in (*METRICS, "l0", "f1_trimmed")}
+        line |= {COLUMNS[c]: mean(rows, c) for c in SHOWN}
         for level in rows[0]["levels"]:
             line[f"{level}: share > 0.9"] = mean(rows, "levels", level, "share")
         for metric in METRICS[:2]:
