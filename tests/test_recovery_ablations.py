@@ -16,6 +16,7 @@ from toys.reproduce.recovery_ablations import (
     ABLATIONS,
     FACTORS,
     ONE_NOISE,
+    ONE_SIZE,
     AblationJob,
     ExponentialRecipe,
     RandomSplits,
@@ -83,6 +84,19 @@ def test_exponential_amplitudes_begin_at_the_means_of_the_recipes():
     torch.testing.assert_close(ours().probability, theirs().probability)
     law = phases_of("ours-exponential")[-1].model.prior.prior.slab
     assert isinstance(law, ExponentialPrior)  # and they stay exponential
+
+
+def test_amplitudes_of_a_size_deviate_little_and_those_of_the_recipe_as_they_may():
+    """Features here are axes, and their sizes exponential: there is none to find."""
+    generator = Generator().manual_seed(3)
+    sizes = -torch.rand(600, 8, generator=generator).log()
+    x = (torch.rand(600, 8, generator=generator) < 0.2) * sizes
+    pairs = {}
+    for name, recipe in (("own", SHORT), ("one", ABLATIONS["ours-sized"].recipe(SHORT))):
+        slab = recipe.train(x, latents=8, progress=False).model.prior().slab
+        pairs[name] = slab.stddev / slab.mean
+    assert float(pairs["one"].max()) < ONE_SIZE + 1e-6
+    assert float(pairs["own"].median()) > 2 * ONE_SIZE
 
 
 def test_random_splits_are_as_many_elsewhere():

@@ -264,6 +264,34 @@ def test_rates_become_those_of_the_posterior_whatever_the_gates(gates):
     torch.testing.assert_close(fitted().probability, rate.clamp(min=1e-5))
 
 
+@pytest.mark.parametrize(("law", "deviation"), [("one size", 0.1), ("none", 1.0)])
+def test_amplitudes_come_to_have_a_size_or_none_as_data_have(law, deviation):
+    """Orthonormal atoms, exact posteriors: from one start, by default, to either end."""
+    generator, n, latents = torch.Generator().manual_seed(6), 20_000, 3
+    fires = torch.rand(n, latents, generator=generator) < 0.2
+    size = 1 + 0.1 * torch.randn(n, latents, generator=generator)
+    if law == "none":
+        size = -torch.rand(n, latents, generator=generator).log()
+    noise, decoder = 0.02, LinearDecoder(latents, D)
+    with torch.no_grad():
+        decoder.W_dec.copy_(torch.eye(latents, D))
+    x = (fires * size) @ torch.eye(latents, D) + noise * torch.randn(n, D, generator=generator)
+    slab = TruncatedNormalPrior(latents, loc=1.0, scale=0.4)
+    fitted = FittedSpikeSlabPrior(
+        SpikeSlabPrior(BernoulliPrior(latents, rate=0.1), slab), rate=1.0, pooling=0.0
+    )
+    guide = MeanFieldPosterior(decoder, fitted, FixedNoise(noise), iterations=1)
+    for _ in range(15):
+        fitted.observe_posterior(guide(x))
+    found = fitted().slab
+    torch.testing.assert_close(
+        found.stddev / found.mean, torch.full((latents,), deviation), rtol=0.1, atol=0.0
+    )
+    # A firing too small to have a size is one only where there is none.
+    faint = torch.zeros(1, D).index_fill(1, torch.arange(latents), 0.1)
+    assert bool((guide(faint)["z"].probability > 0.9).all()) == (law == "none")
+
+
 def test_a_latent_that_never_fires_keeps_a_proper_amplitude():
     """Of it nothing is known, at rate 1: it takes that of the others, not 0/0."""
     fitted = FittedSpikeSlabPrior(slab_prior(), rate=1.0, pooling=0.0)

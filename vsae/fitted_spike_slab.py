@@ -26,8 +26,9 @@ class FittedSpikeSlabPrior(PosteriorObserver):
     measure. It is held between 1e-5 and ½. The amplitudes' mean becomes
     :math:`(1-p) f_k/n_k + p \sum f / \sum n`, shrunk towards that of all latents, and their
     variance :math:`s_k/n_k - (f_k/n_k)^2`, but at most :math:`(\text{spread} \cdot
-    \text{mean})^2`: without these a rare latent's slab fits the few rows that it happens to fire
-    on, and the belief that amplitudes keep away from zero is lost.
+    \text{mean})^2`. At 1, the deviation of an exponential law, a
+    :class:`priors.TruncatedNormalPrior` may come to be anything from one size to none, as every
+    latent's amplitudes suggest; less is a belief that amplitudes keep away from zero.
     The prior's own gradient, if it is ``learnable``, would undo this: leave it fixed.
 
     Args:
@@ -35,7 +36,7 @@ class FittedSpikeSlabPrior(PosteriorObserver):
         rate: :math:`ρ` in (0, 1], per update.
         pooling: :math:`p` in [0, 1].
         spread: Greatest relative deviation of amplitudes; positive, may be infinite. A
-            :class:`priors.HalfNormalPrior` needs that: its own is 0.76, always.
+            :class:`priors.HalfNormalPrior` needs 0.76 at least: its own is that, always.
 
     Raises:
         ConfigError: ``fitted.setting``.
@@ -61,7 +62,7 @@ class FittedSpikeSlabPrior(PosteriorObserver):
         *,
         rate: float = 0.03,
         pooling: float = 0.5,
-        spread: float = 0.15,
+        spread: float = 1.0,
     ) -> None:
         super().__init__()
         if not (0 < rate <= 1 and 0 <= pooling <= 1 and spread > 0):

@@ -9,7 +9,7 @@ from toys.synth_parts import ZipfRates
 from toys.synth_trees import SynthTrees
 from vsae.recipes.recovery import RecoveryRecipe
 
-SLAB_ROWS = 600_000  # of Data A, and no moves: the recipe as it was when its cost was measured
+SLAB_ROWS = 600_000  # of Data A; no moves, one size: the recipe as when its cost was measured
 TIMES = 8  # the rows and the batch of Data A, whose rarest features fire ten times as often
 
 
@@ -22,6 +22,7 @@ def _recipe() -> RecoveryRecipe:
         final_rows=TIMES * small.final_rows,
         batch_size=TIMES * small.batch_size,
         moves=0,
+        spread=0.15,
     )
 
 

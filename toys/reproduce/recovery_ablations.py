@@ -21,6 +21,7 @@ from vsae.errors import NonFiniteLossError
 from vsae.moves import Search
 from vsae.recipes.recovery import RecoveryRecipe
 
+ONE_SIZE = 0.15  # a greatest relative deviation with which amplitudes keep away from zero
 SPLITS = 20_000_000  # a random stream
 FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of the floors, where they are all the noise
 
@@ -35,7 +36,7 @@ class OneNoiseRecipe(RecoveryRecipe):
 
 
 class ExponentialRecipe(RecoveryRecipe):
-    """Without amplitudes away from zero: exponential ones, of the same means."""
+    """Without a size for every latent: exponential amplitudes, of the same means."""
 
     def first_prior(self, pair: Autoencoder, x: Tensor) -> SpikeSlabPrior:
         found = super().first_prior(pair, x)
@@ -86,11 +87,11 @@ class RandomSplits(Search):
 
 @dataclass(frozen=True)
 class Ablation:
-    """Beliefs that are taken away.
+    """A belief that is taken away, or added.
 
     Args:
         label: What is left, as tables and figures print it.
-        recipe: The recipe without it.
+        recipe: The recipe so changed.
     """
 
     label: str
@@ -107,6 +108,9 @@ ABLATIONS = {
     "ours-long-l1": Ablation("ℓ1 phase alone, as many rows", long_l1),
     ONE_NOISE: Ablation("one noise for all rows", under(OneNoiseRecipe)),
     "ours-exponential": Ablation("exponential amplitudes", under(ExponentialRecipe)),
+    "ours-sized": Ablation(
+        "amplitudes of a size, ± 15 %", lambda recipe: replace(recipe, spread=ONE_SIZE)
+    ),
     "ours-random-splits": Ablation("splits at random", under(RandomSplitsRecipe)),
 }
 """By name, in the order of tables."""

@@ -1,7 +1,7 @@
 """What was done, in words, with the numbers of the run."""
 
 from toys.reproduce import recovery_scores, recovery_structure
-from toys.reproduce.recovery_ablations import FACTORS
+from toys.reproduce.recovery_ablations import FACTORS, ONE_SIZE
 from toys.reproduce.recovery_laws import LAWS
 from toys.reproduce.recovery_plan import CALIBRATED
 from toys.reproduce.recovery_saelens_plan import saelens_said
@@ -16,8 +16,9 @@ OURS = """\
 sparse coding, then {slab} and {final} rows of spike and slab, and {length:g} times as many on
 the families, where the ℓ1 phase alone sees as many rows as all three; {field} and {fista}
 iterations of the guides at evaluation. The numbers, and those of the field's arms, were chosen
-on generator seed {choosing}, those of moves on 100 to 105 too, by the truth in all cases; what is
-reported is of seeds {seeds}, each its own dictionary, rows, weights and order of rows. The field's
+on generator seed {choosing}, those of moves on 100 to 105 too, and how far amplitudes may spread on
+100, 101 and seeds 0 and 100 of some families, by the truth in all cases; what is reported is of
+seeds {seeds}, each its own dictionary, rows, weights and order of rows. The field's
 arms on Data A, families beyond the copulas and other widths are of the first {few}, structure and
 what there is without moves beside it of the first {structured}; differences are of the seeds that
 both have.
@@ -61,7 +62,8 @@ rows: {all_rows} rows of Data A, of seeds {first}. *The ℓ1 phase alone* sees a
 the slab, and with it without a noise for every row, moves, and a learning rate that falls. *One
 noise for all rows* is the annealed floor; of floors {factors} times those of the recipe it has the
 best on generator seed {choosing}, after {length:g} times as many rows (table). *Exponential*
-amplitudes begin at the means of the recipe's truncated normals, and are fitted as those are.
+amplitudes begin at the means of the recipe's truncated normals, and are fitted as those are; those
+*of a size* deviate by {one_size:.0%} of their mean at most.
 *Splits at random* are of as many latents, of those that fire, each in two along a random direction;
 what is merged and unfolded is as it is. Nothing else is tuned for what is left. All of them
 iterate."""
@@ -142,6 +144,7 @@ def _synthetic(chosen: Settings) -> dict[str, object]:
         "few": chosen.few,
         "first": _listed(chosen.seeds[: chosen.structured]),
         "factors": _listed(FACTORS),
+        "one_size": ONE_SIZE,
         "structured": chosen.structured,
         "rates": _listed(chosen.rates),
         "search": chosen.search,

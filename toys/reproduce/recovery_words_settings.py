@@ -47,6 +47,7 @@ class WordSettings:
             final_rows=0,
             noise=(0.6, 0.3),
             shape=1.0,
+            spread=0.15,
         )
     )
     gates: tuple[str, ...] = GATES
@@ -71,6 +72,7 @@ def word_smoke() -> WordSettings:
             noise=(0.6, 0.3),
             iterations=3,
             moves=0,
+            spread=0.15,
         ),
         gates=("none", "tree", "tree-shuffled"),
         levels=(3.0,),

@@ -70,7 +70,8 @@ class RecoveryRecipe:
         final_lr: Learning rate of phase 3, in a straight line to 0 over its last half.
         iterations: Of the mean field.
         damping: Of the mean field.
-        spread: Greatest relative deviation of amplitudes.
+        spread: Greatest relative deviation of amplitudes; 1 is that of an exponential law, so that
+            a latent's may have a size or none. With less, latents have a size from the start.
         moves: Into as many parts moves divide phase 2, the last quarter without; 0 for no moves,
             which a prior of gates whose structure is given needs. A phase of fewer updates has
             none.
@@ -107,7 +108,7 @@ class RecoveryRecipe:
     final_lr: float = 0.007
     iterations: int = 12
     damping: float = 0.3
-    spread: float = 0.15
+    spread: float = 1.0
     moves: int = 22
     gates: Callable[[Autoencoder], nn.Module] | None = None
 
