@@ -123,7 +123,9 @@ class IsingGatesPrior(nn.Module):
 
     A positive weight ties two latents, a negative one lets them exclude each other. Blocks, graphs
     and learned pairs are all edge lists: see :meth:`blocks`, and
-    :class:`vsae.CoFiringGatesPrior`, which estimates couplings while a model trains.
+    :class:`vsae.CoFiringGatesPrior`, which estimates couplings while a model trains. A graph
+    Laplacian over gates, :math:`-\frac s2 g^\top L g`, is this family with :math:`J = s W`: zeros
+    and ones are their own squares, so that what its diagonal adds is a change of rates.
 
     Args:
         couplings: A graph over the latents, signed where weights are negative; nats.

@@ -235,6 +235,24 @@ def test_blocks_attract_or_exclude():
         IsingGatesPrior.blocks((2, 3), coupling=0.0)
 
 
+def test_a_graph_laplacian_over_gates_is_these_couplings_at_other_rates():
+    """Squares of zeros and ones are themselves: (g - h)² = g + h - 2gh, edge by edge."""
+    edges = {(0, 1): 1.0, (0, 2): 0.5, (1, 2): 2.0, (3, 4): 1.5}
+    strength, alone, every = 0.8, torch.tensor([-1.0, 0.3, -2.0, 0.5, -0.7]), states(5)
+    energy, couplings = every @ alone, torch.zeros(5, 5)
+    for (i, j), weight in edges.items():
+        energy = energy - 0.5 * strength * weight * (every[:, i] - every[:, j]) ** 2
+        couplings[i, j] = couplings[j, i] = strength * weight
+    rates = torch.full((5,), 0.5)
+    for _ in range(200):  # mean-field marginals of the one are the rates of the other
+        rates = (alone - 0.5 * couplings.sum(0) + couplings @ rates).sigmoid()
+    weights = [strength * weight for weight in edges.values()]
+    graph = Graph.from_edges(torch.tensor(list(edges)).mT, weights, num_nodes=5)
+    prior = IsingGatesPrior(graph)
+    prior.match(rates)
+    torch.testing.assert_close(prior().log_prob(every), energy.log_softmax(0))
+
+
 SAMPLED = {
     "ising": lambda: IsingGatesPrior.blocks((3, 1), coupling=-1.5, rate=0.4),
     "tree": lambda: TreeGatesPrior([2, 2, -1, 0], rate=0.6, leak=0.1),
