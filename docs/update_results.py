@@ -56,6 +56,7 @@ RECOVERY = {
     "moves": "moves.png",
     "ablations": "ablations.png",
     "families": "families.png",
+    "gates": "gates.png",
     "stories": "stories_ev.png",
     "calibration": "calibration.png",
     "words": "words.png",

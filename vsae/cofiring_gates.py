@@ -33,7 +33,8 @@ class CoFiringGatesPrior(PosteriorObserver):
         start: Updates before counting begins; couplings follow ``every`` later.
         every: Updates between two estimates.
         memory: Updates after which a count has faded to 1/e.
-        strength: :math:`c`.
+        strength: :math:`c`. Counts are of a posterior that the couplings have had their part in:
+            the stronger they are, the more of what they count is their own doing.
         significance: :math:`z`; of frequent pairs, standard deviations under independence.
         relabelling: A permutation ``(K,)`` by which couplings are given to other latents than they
             were estimated for: the control that has as many couplings, but not those.
@@ -63,7 +64,7 @@ class CoFiringGatesPrior(PosteriorObserver):
         start: int,
         every: int = 50,
         memory: int = 1000,
-        strength: float = 0.7,
+        strength: float = 0.35,
         significance: float = 5.0,
         relabelling: Tensor | None = None,
     ) -> None:

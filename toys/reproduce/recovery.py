@@ -1,10 +1,12 @@
 """``vsae reproduce recovery``: which methods find the true features, and what structure adds.
 
-Eight parts. ``data-a``: 512 features in 96 dimensions with exclusive trees, rare and coherent;
+Nine parts. ``data-a``: 512 features in 96 dimensions with exclusive trees, rare and coherent;
 ours with no, true, learned and shuffled structure against the field's architectures. ``moves``:
 ours with and without moves between latents, there and on copulas. ``ablations``: ours without
-its slab, a noise per row, amplitudes away from zero, or splits that data suggest. ``families``:
-copulas, trees, noises, magnitudes and subspaces, fewer and more latents than features.
+its slab, a noise per row, amplitudes that spread as they may, or splits that data suggest.
+``families``: copulas, trees, noises, magnitudes and subspaces, fewer and more latents than
+features. ``gates``: pairs, blocks and trees of these, told to the gates before and after features
+are found.
 ``stories``: every layer of a 260 000-parameter language model, explained variance and loss
 recovered at matched L0, stability across seeds, evidence of amplitude laws. ``calibration``:
 firing probabilities and credible intervals against the truth. ``words``: vectors of nouns, and
@@ -33,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             "moves",
             "ablations",
             "families",
+            "gates",
             "stories",
             "calibration",
             "words",

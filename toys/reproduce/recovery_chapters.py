@@ -13,6 +13,7 @@ from toys.reproduce.recovery_ablation_report import (
 from toys.reproduce.recovery_bars import Bar, bars_table, cost, families, recovered, structure
 from toys.reproduce.recovery_figures import draw_calibration, draw_data_a, draw_families
 from toys.reproduce.recovery_findings import RULE, calibrations, on_data_a, on_families
+from toys.reproduce.recovery_gates_report import draw_gates, gates_findings, gates_tables
 from toys.reproduce.recovery_how import how
 from toys.reproduce.recovery_modadd_figure import draw_modadd
 from toys.reproduce.recovery_modadd_findings import modadd_details, modadd_findings
@@ -163,6 +164,16 @@ def _families(results: Results) -> Chapter:
     )
 
 
+def _gates(results: Results) -> Chapter:
+    return _chapter(
+        results,
+        "Structure of gates that is known",
+        findings=[*gates_findings(results)],
+        tables=gates_tables(results),
+        draw=draw_gates,
+    )
+
+
 def _stories(results: Results) -> Chapter:
     stable = stability(results)
     return _chapter(
@@ -223,6 +234,7 @@ CHAPTERS: Mapping[str, Callable[[Results], Chapter]] = {
     "moves": _moves,
     "ablations": _ablations,
     "families": _families,
+    "gates": _gates,
     "stories": _stories,
     "calibration": _calibration,
     "words": _words,

@@ -2,6 +2,8 @@
 
 from toys.reproduce import recovery_scores, recovery_structure
 from toys.reproduce.recovery_ablations import FACTORS, ONE_SIZE
+from toys.reproduce.recovery_gates import LATER, STRENGTH
+from toys.reproduce.recovery_gates_report import GATES
 from toys.reproduce.recovery_laws import LAWS
 from toys.reproduce.recovery_plan import CALIBRATED
 from toys.reproduce.recovery_saelens_plan import saelens_said
@@ -111,6 +113,7 @@ HOW = {
     "moves": (STILL, METRICS),
     "ablations": (ABLATIONS, METRICS),
     "families": (OURS, FIELD, METRICS),
+    "gates": (OURS, GATES, METRICS),
     "stories": (STORIES,),
     "calibration": (CALIBRATION,),
     "words": (),
@@ -145,6 +148,8 @@ def _synthetic(chosen: Settings) -> dict[str, object]:
         "first": _listed(chosen.seeds[: chosen.structured]),
         "factors": _listed(FACTORS),
         "one_size": ONE_SIZE,
+        "gate_strength": STRENGTH,
+        "gate_later": LATER,
         "structured": chosen.structured,
         "rates": _listed(chosen.rates),
         "search": chosen.search,

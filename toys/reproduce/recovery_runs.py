@@ -10,6 +10,7 @@ from toys.reproduce import recovery_plan as plan
 from toys.reproduce import recovery_story_plan as story_plan
 from toys.reproduce.jobs import Job, fetch_all
 from toys.reproduce.recovery_ablations import ablation_searches, ablations, best_floor
+from toys.reproduce.recovery_gates import gates_jobs
 from toys.reproduce.recovery_modadd import modadd_jobs
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_saelens_plan import saelens_jobs, saelens_searches
@@ -90,6 +91,7 @@ PLANS = {
         choose=plan.best,
         anything=_TRUTH,
     ),
+    "gates": Plan(jobs=lambda chosen, _: gates_jobs(chosen)),
     "stories": Plan(
         jobs=story_plan.stories,
         searches=story_plan.story_searches,

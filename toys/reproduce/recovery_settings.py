@@ -9,8 +9,19 @@ from toys.reproduce.recovery_words_settings import WordSettings, word_smoke
 from vsae.recipes.recovery import RecoveryRecipe
 from vsae.recipes.sparse_coding import SparseCodingRecipe
 
-PARTS = ("data-a", "moves", "ablations", "families", "stories", "calibration", "words", "modadd")
+PARTS = (
+    "data-a",
+    "moves",
+    "ablations",
+    "families",
+    "gates",
+    "stories",
+    "calibration",
+    "words",
+    "modadd",
+)
 PILOT = ("copula-independent", "copula-blocks", "copula-pairs")
+GATED = ("copula-blocks", "tree-2-exclusive", "tree-2-free", "tree-3-exclusive")
 SMALL = tuple(name for name, case in RECOVERY_CASES.items() if case.family != "data-a")
 
 
@@ -40,6 +51,7 @@ class Settings:
         small_seen: Rows that the field's arms see of it.
         small_search: The same while their settings are chosen.
         factors: Other widths, as multiples of the number of features.
+        gated: Cases whose pairs, blocks or trees gates are told.
         layers: Residual streams of the stories, after these blocks.
         stories: Stories read, one in ten of them held out.
         story_seeds: How many seeds are run on them, from 1: two at least, for stability.
@@ -87,6 +99,7 @@ class Settings:
     small_seen: int = 265_000
     small_search: int = 265_000
     factors: tuple[float, ...] = (0.5, 2.0)
+    gated: tuple[str, ...] = GATED
     layers: tuple[int, ...] = (1, 2, 3, 4, 5)
     stories: int = 400
     story_seeds: int = 5
@@ -173,6 +186,7 @@ def _smoke() -> Settings:
         small_test=512,
         small_seen=2_048,
         small_search=512,
+        gated=("copula-blocks", "tree-1-exclusive"),
         layers=(2,),
         stories=10,
         story_latents=128,

@@ -1,7 +1,7 @@
 """Structure between gates: none, the true trees, learned from co-firing, or that shuffled."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -93,23 +93,35 @@ def structure_scores(found: Problem, pair: Autoencoder) -> dict:
     Couplings are those of the prior where it learned them, else read off held-out codes.
     """
     codes = encoded(pair, found.test).values
-    gates = pair.model.prior.prior.gates
-    graph = coupled(codes) if not isinstance(gates, CoFiringGatesPrior) else gates.gates.couplings
-    weights = torch.from_numpy(graph.adjacency().toarray())
+    graph = couplings_of(pair, codes)
     matching = metrics.match(pair.W_dec, found.toy.dictionary)
-    weights = matching.of_latents(weights)
-    kinds = {
-        "together": (weights.clamp(min=0), ancestors(found.parents)),
-        "exclusive": ((-weights).clamp(min=0), exclusions(found.parents)),
-    }
-    edges = {
-        kind: metrics.edge_recovery(estimated, matching.of_features(truth)).__dict__
-        for kind, (estimated, truth) in kinds.items()
-    }
+    truth = {"together": ancestors(found.parents), "exclusive": exclusions(found.parents)}
     inferred = metrics.infer_parents(codes).parents
     family = metrics.parent_recovery(pair.W_dec, inferred, found.toy.dictionary, found.parents)
     matched = len(matching.matched)
-    return edges | {"parents": family.__dict__, "matched": matched, "couplings": graph.num_edges}
+    return edges_found(graph, truth, matching) | {
+        "parents": family.__dict__,
+        "matched": matched,
+        "couplings": graph.num_edges,
+    }
+
+
+def couplings_of(pair: Autoencoder, codes: Float[Tensor, "rows K"]) -> Graph:
+    """Those of the prior where it learned them, else read off codes."""
+    gates = pair.model.prior.prior.gates
+    return gates.gates.couplings if isinstance(gates, CoFiringGatesPrior) else coupled(codes)
+
+
+def edges_found(
+    graph: Graph, truth: Mapping[str, Tensor], matching: metrics.Matching
+) -> dict[str, dict]:
+    """Positive couplings against what fires together, negative ones against what excludes."""
+    weights = matching.of_latents(torch.from_numpy(graph.adjacency().toarray()))
+    signed = {"together": weights.clamp(min=0), "exclusive": (-weights).clamp(min=0)}
+    return {
+        kind: metrics.edge_recovery(signed[kind], matching.of_features(true)).__dict__
+        for kind, true in truth.items()
+    }
 
 
 def coupled(codes: Float[Tensor, "rows K"]) -> Graph:

@@ -19,6 +19,7 @@ from vsae.cofiring_gates import CoFiringGatesPrior
 from vsae.recipes.recovery import RecoveryRecipe
 
 STANDS = 0.3  # the F1 from which a latent of the ℓ1 phase stands for a concept
+STRENGTH = 0.7  # of log-lifts: amplitudes of one size hold couplings back
 EVERY = 5  # updates between two estimates of couplings: the phase is short
 
 
@@ -74,7 +75,9 @@ def cofiring(latents: int, recipe: RecoveryRecipe, relabelling: Tensor | None) -
     """Couplings that are counted from a fifth of the slab phase on."""
     start = int(START * (recipe.slab_rows // recipe.batch_size))
     alone = IsingGatesPrior(Graph.blocks((1,) * latents), rate=RATE)
-    return CoFiringGatesPrior(alone, start=start, every=EVERY, relabelling=relabelling)
+    return CoFiringGatesPrior(
+        alone, start=start, every=EVERY, strength=STRENGTH, relabelling=relabelling
+    )
 
 
 def on_tree(parents: Int[Tensor, " K"]) -> nn.Module:
