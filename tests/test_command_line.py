@@ -1,5 +1,6 @@
 """The command line as a user types it: help at once, typed errors, one JSON object."""
 
+import functools
 import json
 import os
 import subprocess
@@ -12,11 +13,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from vsae import load
+from vsae import load, recipes
 from vsae.__main__ import main
 from vsae.activations import read_activations
+from vsae.batches import stream
 from vsae.commands import train
 from vsae.commands.eval import measure
+from vsae.metrics import explained_variance
 
 
 @pytest.fixture
@@ -27,7 +30,45 @@ def acts(tmp_path):
     return str(path)
 
 
+RELAXED = ("l1_rows", "relaxed_rows")
 TRAIN = ["--latents", "12", "--steps", "30", "--batch-size", "50", "--warmup", "5"]
+
+
+@pytest.mark.float32
+@pytest.mark.parametrize(
+    ("recipe", "kind", "options", "phases"),
+    [
+        ("spike-slab", "RecoveryRecipe", [], (12, 20, 8)),
+        ("recommended", "SparseCodingRecipe", ["--k", "3"], (12, 8)),
+    ],
+)
+def test_a_recipe_trains_all_its_phases(
+    recipe, kind, options, phases, acts, tmp_path, capsys, monkeypatch
+):
+    """The recipe as it is, but for its rows."""
+    names = ("l1_rows", "slab_rows", "final_rows") if len(phases) == 3 else RELAXED
+    rows = dict(zip(names, (steps * 30 for steps in phases), strict=True))
+    short = functools.partial(getattr(recipes, kind), batch_size=30, **rows)
+    monkeypatch.setattr(recipes, kind, short)
+    out = str(tmp_path / "run")
+    words = ["--recipe", recipe, *options, "--latents", "12", "--json"]
+    assert main(["train", acts, "--out", out, *words]) == 0
+    result = json.loads(capsys.readouterr().out)
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["state"] == "finished"
+    assert run["settings"]["recipe"] == recipe
+    assert not run["settings"].keys() & {"steps", "batch_size", "lr", "architecture", "prior"}
+    records = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(records) == sum(phases)
+    pair, x = load(out), torch.from_numpy(np.load(acts))
+    if options:
+        assert int((pair.encode(x) != 0).sum(-1).max()) <= 3
+    kept = torch.randperm(300, generator=stream(0, train.SPLIT))[:270]
+    again = (short(k=3) if options else short()).train(x[kept], latents=12, progress=False)
+    torch.testing.assert_close(again.W_dec, pair.W_dec, rtol=0.0, atol=0.0)
+    found = result["metrics"]["held_out"]["explained_variance"]
+    rest = x[torch.randperm(300, generator=stream(0, train.SPLIT))[270:]]
+    assert found == pytest.approx(explained_variance(rest, pair(rest)).item(), abs=1e-6)
 
 
 @pytest.mark.float32

@@ -244,16 +244,27 @@ def _write(
     gaussian = "recipe" not in options and ARCHITECTURES[choice.architecture].gaussian
     if gaussian and choice.prior != "laplace":
         result["likelihood"] = _likelihood(run)
-    chosen = {"architecture": choice.architecture, "prior": choice.prior, **choice.settings}
-    settings = {
-        n: str(v) if isinstance(v, Path) else v for n, v in (vars(options) | chosen).items()
+    about = {
+        "settings": _settings(options, choice),
+        "state": state,
+        "step": run.step,
+        **versions(),
+        **result,
     }
-    about = {"settings": settings, "state": state, "step": run.step, **versions(), **result}
     records = "".join(json.dumps(record) + "\n" for record in records)
     extra = {"metrics.jsonl": records, "run.json": json.dumps(about, indent=2) + "\n"}
     contents = files(run.autoencoder) | {name: text.encode() for name, text in extra.items()}
     write_folder(options.out, contents)
     return result
+
+
+def _settings(options: argparse.Namespace, choice: Choice) -> dict[str, object]:
+    """All that were used: a recipe has steps, batches and rates of its own."""
+    found = {n: v for n, v in vars(options).items() if "recipe" not in options or n not in ITS_OWN}
+    if "recipe" not in options:
+        found |= {"architecture": choice.architecture, "prior": choice.prior}
+    found |= choice.settings
+    return {n: str(v) if isinstance(v, Path) else v for n, v in found.items()}
 
 
 def _likelihood(run) -> dict[str, float]:
