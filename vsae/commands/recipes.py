@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 
 from vsae.commands.architectures import Choice
 
@@ -47,3 +48,13 @@ def phases(choice: Choice, data, options: argparse.Namespace):
     else:
         recipe = RecoveryRecipe()
     return recipe.phases(data, latents=options.latents, seed=options.seed)
+
+
+def used(options: argparse.Namespace, choice: Choice) -> dict[str, object]:
+    """All settings of a training that had a part in it: a recipe has steps and rates of its own."""
+    recipe = "recipe" in options
+    found = {n: v for n, v in vars(options).items() if not recipe or n not in ITS_OWN}
+    if not recipe:
+        found |= {"architecture": choice.architecture, "prior": choice.prior}
+    found |= choice.settings
+    return {n: str(v) if isinstance(v, Path) else v for n, v in found.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from vsae.commands.architectures import ARCHITECTURES, Choice, build, choose
 from vsae.commands.numbers import positive_float, positive_int, positive_ints, share
 from vsae.commands.prior_names import PRIORS
-from vsae.commands.recipes import ITS_OWN, RECIPES, choose_recipe, phases
+from vsae.commands.recipes import ITS_OWN, RECIPES, choose_recipe, phases, used
 
 SPLIT = -1  # the random stream that draws held-out rows
 WARMUP = 500  # steps until β is 1
@@ -245,7 +245,7 @@ def _write(
     if gaussian and choice.prior != "laplace":
         result["likelihood"] = _likelihood(run)
     about = {
-        "settings": _settings(options, choice),
+        "settings": used(options, choice),
         "state": state,
         "step": run.step,
         **versions(),
@@ -256,15 +256,6 @@ def _write(
     contents = files(run.autoencoder) | {name: text.encode() for name, text in extra.items()}
     write_folder(options.out, contents)
     return result
-
-
-def _settings(options: argparse.Namespace, choice: Choice) -> dict[str, object]:
-    """All that were used: a recipe has steps, batches and rates of its own."""
-    found = {n: v for n, v in vars(options).items() if "recipe" not in options or n not in ITS_OWN}
-    if "recipe" not in options:
-        found |= {"architecture": choice.architecture, "prior": choice.prior}
-    found |= choice.settings
-    return {n: str(v) if isinstance(v, Path) else v for n, v in found.items()}
 
 
 def _likelihood(run) -> dict[str, float]:
