@@ -57,6 +57,8 @@ RECOVERY = {
     "ablations": "ablations.png",
     "families": "families.png",
     "gates": "gates.png",
+    "absorption": "absorption.png",
+    "inference": "inference.png",
     "stories": "stories_ev.png",
     "calibration": "calibration.png",
     "words": "words.png",

@@ -1,12 +1,13 @@
 """``vsae reproduce recovery``: which methods find the true features, and what structure adds.
 
-Nine parts. ``data-a``: 512 features in 96 dimensions with exclusive trees, rare and coherent;
+Eleven parts. ``data-a``: 512 features in 96 dimensions with exclusive trees, rare and coherent;
 ours with no, true, learned and shuffled structure against the field's architectures. ``moves``:
 ours with and without moves between latents, there and on copulas. ``ablations``: ours without
 its slab, a noise per row, amplitudes that spread as they may, or splits that data suggest.
 ``families``: copulas, trees, noises, magnitudes and subspaces, fewer and more latents than
 features. ``gates``: pairs, blocks and trees of these, told to the gates before and after features
-are found.
+are found. ``absorption``: toys on which the absorbed and the hedged solution is known.
+``inference``: the true dictionary, and codes by iteration or by encoders that learn it.
 ``stories``: every layer of a 260 000-parameter language model, explained variance and loss
 recovered at matched L0, stability across seeds, evidence of amplitude laws. ``calibration``:
 firing probabilities and credible intervals against the truth. ``words``: vectors of nouns, and
@@ -36,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
             "ablations",
             "families",
             "gates",
+            "absorption",
+            "inference",
             "stories",
             "calibration",
             "words",

@@ -1,6 +1,6 @@
 """What is told of each part of ``recovery``: method, bars, findings, tables, figures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,11 +10,18 @@ from toys.reproduce.recovery_ablation_report import (
     ablation_tables,
     draw_ablations,
 )
+from toys.reproduce.recovery_absorption_figure import draw_absorption
+from toys.reproduce.recovery_absorption_report import absorption_findings, absorption_tables
 from toys.reproduce.recovery_bars import Bar, bars_table, cost, families, recovered, structure
 from toys.reproduce.recovery_figures import draw_calibration, draw_data_a, draw_families
 from toys.reproduce.recovery_findings import RULE, calibrations, on_data_a, on_families
 from toys.reproduce.recovery_gates_report import draw_gates, gates_findings, gates_tables
 from toys.reproduce.recovery_how import how
+from toys.reproduce.recovery_inference_report import (
+    draw_inference,
+    inference_findings,
+    inference_tables,
+)
 from toys.reproduce.recovery_modadd_figure import draw_modadd
 from toys.reproduce.recovery_modadd_findings import modadd_details, modadd_findings
 from toys.reproduce.recovery_modadd_tables import modadd_tables
@@ -110,7 +117,7 @@ def _chapter(
         findings,
         {stem: table for stem, table in known.items() if table.rows},
         partial(draw, results),
-        [row for row in part.rows if row["failed"]],
+        [*_failed(part.rows)],
         details,
     )
 
@@ -174,6 +181,26 @@ def _gates(results: Results) -> Chapter:
     )
 
 
+def _absorption(results: Results) -> Chapter:
+    return _chapter(
+        results,
+        "Absorption and hedging, against their exact solutions",
+        findings=[*absorption_findings(results)],
+        tables=absorption_tables(results),
+        draw=draw_absorption,
+    )
+
+
+def _inference(results: Results) -> Chapter:
+    return _chapter(
+        results,
+        "Inference on the true dictionary",
+        findings=[*inference_findings(results)],
+        tables=inference_tables(results),
+        draw=draw_inference,
+    )
+
+
 def _stories(results: Results) -> Chapter:
     stable = stability(results)
     return _chapter(
@@ -224,8 +251,18 @@ def _modadd(results: Results) -> Chapter:
     )
 
 
+def _failed(rows: Sequence[Mapping]) -> Iterator[Mapping]:
+    """Models that became non-finite, also of those that one job has made."""
+    for row in rows:
+        if row["failed"]:
+            yield row
+        for model in row.get("models", ()):
+            if model.get("failed"):
+                yield {"case": row["case"], "seed": row["seed"], **model}
+
+
 def _short(row: Mapping) -> str:
-    names = ("case", "network", "stream", "layer", "arm", "strength", "seed", "failed")
+    names = ("case", "network", "stream", "layer", "arm", "start", "strength", "seed", "failed")
     return ", ".join(f"{name} {row[name]}" for name in names if row.get(name) is not None)
 
 
@@ -235,6 +272,8 @@ CHAPTERS: Mapping[str, Callable[[Results], Chapter]] = {
     "ablations": _ablations,
     "families": _families,
     "gates": _gates,
+    "absorption": _absorption,
+    "inference": _inference,
     "stories": _stories,
     "calibration": _calibration,
     "words": _words,

@@ -107,6 +107,12 @@ def structures(results: Results) -> Iterator[str]:
             continue
         still = "" if arm == SLAB else ", without moves"
         yield f"Structure,{STRUCTURE_LABELS[name]}, against none{still}: {all_three(rows, none)}."
+        shuffled = results.ours("data-a", wide, "shuffled", arm)
+        if name == "learned" and shuffled:
+            yield (
+                f"Structure,{STRUCTURE_LABELS[name]}, against the same shuffled{still}: "
+                f"{all_three(rows, shuffled)}."
+            )
 
 
 def moved(results: Results) -> Iterator[str]:

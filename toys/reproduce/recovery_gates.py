@@ -43,6 +43,7 @@ from vsae.errors import NonFiniteLossError
 from vsae.recipes.recovery import RecoveryRecipe
 from vsae.run import Run
 
+GATES = "gates"  # the arm of all rows
 STRENGTH = 0.7  # of log-lifts that are true, and do not feed on themselves
 LATER = 0.5  # rows after gates are given late, as a share of the slab phase
 FROM_L1, FROM_SLAB = "from ℓ1", "from the slab"  # whose latents are told
@@ -126,7 +127,7 @@ class AbstractGatesJob(Job):
 
     def compute(self) -> Found:
         found, begun = problem(self.draw), time.process_time()
-        row = described(self.draw, "gates") | {"start": self.start, "models": []}
+        row = described(self.draw, GATES) | {"start": self.start, "models": []}
         try:
             for structure, pair in self.pairs(found):
                 codes = encoded(pair, found.test).values

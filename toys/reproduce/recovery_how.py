@@ -2,8 +2,10 @@
 
 from toys.reproduce import recovery_scores, recovery_structure
 from toys.reproduce.recovery_ablations import FACTORS, ONE_SIZE
+from toys.reproduce.recovery_absorption_report import ABSORPTION, absorption_numbers
 from toys.reproduce.recovery_gates import LATER, STRENGTH
 from toys.reproduce.recovery_gates_report import GATES
+from toys.reproduce.recovery_inference_report import INFERENCE, inference_numbers
 from toys.reproduce.recovery_laws import LAWS
 from toys.reproduce.recovery_plan import CALIBRATED
 from toys.reproduce.recovery_saelens_plan import saelens_said
@@ -45,13 +47,13 @@ scored by the angle to them. Seconds are CPU time of one thread, training only."
 
 STRUCTURE = """\
 *Structure*: learned couplings are estimated from co-firing while the slab trains; shuffled ones
-alike, but given to other latents. The true trees are given to the latents that the ℓ1 phase has
-already found (cosine above {near:g}); as moves change what a latent is, there are none then, nor in
-what that arm is compared with. Edges are those between latents matched to features (cosine above
-0.7), against the pairs of one tree that fire together and that exclude each other; chance is that
-of renaming nodes. *Pruned* keeps the latents of greatest π·E a² without another fit. *The truth* is
-the true features and codes, scored alike, its smallest firings dropped for L0 = 5, its features of
-greatest mean square kept."""
+alike, but given to other latents; both with moves and without. The true trees are given to the
+latents that the ℓ1 phase has already found (cosine above {near:g}); as moves change what a latent
+is, there are none then, nor in what that arm is compared with. Edges are those between latents
+matched to features (cosine above 0.7), against the pairs of one tree that fire together and that
+exclude each other; chance is that of renaming nodes. *Pruned* keeps the latents of greatest π·E a²
+without another fit. *The truth* is the true features and codes, scored alike, its smallest firings
+dropped for L0 = 5, its features of greatest mean square kept."""
 
 STILL = """\
 The recipe, `vsae.RecoveryRecipe`, as it is and with `moves=0`, on the same rows, atoms and order of
@@ -114,6 +116,8 @@ HOW = {
     "ablations": (ABLATIONS, METRICS),
     "families": (OURS, FIELD, METRICS),
     "gates": (OURS, GATES, METRICS),
+    "absorption": (ABSORPTION, METRICS),
+    "inference": (INFERENCE, METRICS),
     "stories": (STORIES,),
     "calibration": (CALIBRATION,),
     "words": (),
@@ -125,6 +129,7 @@ HOW = {
 def how(part: str, chosen: Settings) -> list[str]:
     """The method of a part, with the numbers of the run."""
     numbers = {"part": part, **_synthetic(chosen), **_networks(chosen)}
+    numbers |= absorption_numbers(chosen) | inference_numbers(chosen)
     said = [paragraph.format(**numbers) for paragraph in (*HOW[part], INTERVALS)]
     if part == "words":
         return [word_how(chosen.words), *said]

@@ -10,6 +10,7 @@ from toys.reproduce.recovery_ceiling import CeilingJob
 from toys.reproduce.recovery_data import Draw
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_settings import Settings
+from toys.reproduce.recovery_structure import STRUCTURES
 from toys.reproduce.recovery_synthetic import FieldJob, RecipeJob
 from vsae.recipes.recovery import RecoveryRecipe
 
@@ -159,11 +160,11 @@ def data_a(chosen: Settings, found: Chosen) -> Iterator[Job]:
 
 
 def structured(where: Draw, latents: int, recipe: RecoveryRecipe) -> Iterator[RecipeJob]:
-    """Structure that is learned while latents move, and given where they stay what they are."""
+    """Structure that is learned, while latents move too, and given where they are what they are."""
+    still = replace(recipe, moves=0)
     for name in ("learned", "shuffled"):
         yield RecipeJob(draw=where, latents=latents, recipe=recipe, structure=name)
-    for name in ("none", "true"):
-        still = replace(recipe, moves=0)
+    for name in STRUCTURES:
         yield RecipeJob(draw=where, latents=latents, recipe=still, structure=name)
 
 

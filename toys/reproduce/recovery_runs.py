@@ -10,7 +10,19 @@ from toys.reproduce import recovery_plan as plan
 from toys.reproduce import recovery_story_plan as story_plan
 from toys.reproduce.jobs import Job, fetch_all
 from toys.reproduce.recovery_ablations import ablation_searches, ablations, best_floor
+from toys.reproduce.recovery_absorption import (
+    absorption_jobs,
+    absorption_searches,
+    best_absorption_rates,
+)
+from toys.reproduce.recovery_absorption_arms import ABSORPTION_ARMS
+from toys.reproduce.recovery_absorption_cases import ABSORPTION_CASES
 from toys.reproduce.recovery_gates import gates_jobs
+from toys.reproduce.recovery_inference import (
+    best_rate,
+    inference_jobs,
+    inference_searches,
+)
 from toys.reproduce.recovery_modadd import modadd_jobs
 from toys.reproduce.recovery_saelens import FIELD_ARMS
 from toys.reproduce.recovery_saelens_plan import saelens_jobs, saelens_searches
@@ -72,6 +84,14 @@ class Plan:
 
 
 _TRUTH = {n: (arm.strengths[0] if arm.chosen else None, 1.0) for n, arm in FIELD_ARMS.items()}
+_KNOWN = {
+    name: {
+        arm: (own.of(case)[0] if own.chosen else None, 1.0)
+        for arm, own in ABSORPTION_ARMS.items()
+        if own.of(case)
+    }
+    for name, case in ABSORPTION_CASES.items()
+}
 
 PLANS = {
     "data-a": Plan(
@@ -92,6 +112,13 @@ PLANS = {
         anything=_TRUTH,
     ),
     "gates": Plan(jobs=lambda chosen, _: gates_jobs(chosen)),
+    "absorption": Plan(
+        jobs=absorption_jobs,
+        searches=absorption_searches,
+        choose=best_absorption_rates,
+        anything=_KNOWN,
+    ),
+    "inference": Plan(jobs=inference_jobs, searches=inference_searches, choose=best_rate),
     "stories": Plan(
         jobs=story_plan.stories,
         searches=story_plan.story_searches,

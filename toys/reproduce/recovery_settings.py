@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field, replace
 
 from toys.recovery_cases import CHOOSING, RECOVERY_CASES, REPORTING
+from toys.reproduce.recovery_absorption_settings import AbsorptionSettings, absorption_smoke
+from toys.reproduce.recovery_inference_settings import InferenceSettings, inference_smoke
 from toys.reproduce.recovery_modadd_settings import SMOKE, ModAddSettings
 from toys.reproduce.recovery_saelens_data import installed
 from toys.reproduce.recovery_words_settings import WordSettings, word_smoke
@@ -15,6 +17,8 @@ PARTS = (
     "ablations",
     "families",
     "gates",
+    "absorption",
+    "inference",
     "stories",
     "calibration",
     "words",
@@ -76,6 +80,8 @@ class Settings:
         common: Values of L0 at which arms are compared on the stories.
         words: All of the nouns.
         modadd: Sizes of the part ``modadd``.
+        absorption: Sizes of the part ``absorption``.
+        inference: Sizes of the part ``inference``.
         saelens: The version of SAELens whose arms run on Data A, ``None`` for none.
     """
 
@@ -124,6 +130,8 @@ class Settings:
     common: tuple[float, ...] = (6.0, 12.0, 20.0)
     words: WordSettings = field(default_factory=WordSettings)
     modadd: ModAddSettings = field(default_factory=ModAddSettings)
+    absorption: AbsorptionSettings = field(default_factory=AbsorptionSettings)
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
     saelens: str | None = None
 
     @property
@@ -166,6 +174,17 @@ def settings(*, smoke: bool, seeds: int | None) -> Settings:
 
 
 def _smoke() -> Settings:
+    """Parts whose sizes are their own, and all others."""
+    return replace(
+        _small(),
+        words=word_smoke(),
+        modadd=SMOKE,
+        absorption=absorption_smoke(),
+        inference=inference_smoke(),
+    )
+
+
+def _small() -> Settings:
     recipe = RecoveryRecipe(
         l1_rows=1_024, slab_rows=1_024, final_rows=256, batch_size=128, iterations=3, moves=4
     )
@@ -203,6 +222,4 @@ def _smoke() -> Settings:
         ks=(6, 12),
         noises=(0.3,),
         slab_rows=512,
-        words=word_smoke(),
-        modadd=SMOKE,
     )

@@ -7,6 +7,8 @@ from toys.recovery_cases import RECOVERY_CASES
 from toys.reproduce.flat_matched import over_seeds
 from toys.reproduce.recovery_calibration import LEVELS
 from toys.reproduce.recovery_ceiling import TRUTH
+from toys.reproduce.recovery_gates import GATES
+from toys.reproduce.recovery_inference import INFERENCE
 from toys.reproduce.recovery_modadd import CHANCE
 from toys.reproduce.recovery_results import Results, differences, label, mean
 from toys.reproduce.recovery_saelens import FIELD_ARMS
@@ -60,16 +62,16 @@ def levels_table(results: Results, case: str) -> Table:
 def structure_table(results: Results) -> Table:
     """Structure in the prior: quality, the gain on the shuffled, and the edges found."""
     wide = results.settings.widths[0]
-    base, lines = results.ours("data-a", wide, "shuffled"), []
+    lines = []
     for arm, name in itertools.product((SLAB, STILL), STRUCTURES):
-        rows = results.ours("data-a", wide, name, arm)
+        rows, base = (results.ours("data-a", wide, n, arm) for n in (name, "shuffled"))
         if not rows:
             continue
         line: dict[str, Cell] = {"arm": label((arm, wide, name, None))}
         line |= {COLUMNS[c]: mean(rows, c) for c in ("mcc", "f1", "share", "l0")}
         for metric in ("mcc", "f1"):
             gains = differences(rows, base, metric)
-            if arm == SLAB and name != "shuffled" and gains:
+            if name != "shuffled" and gains:
                 line[f"{COLUMNS[metric]} − shuffled"] = over_seeds(gains)
         lines.append(line | _edges(rows))
     return Table("Structure between gates, Data A; edges between matched latents", lines)
@@ -171,9 +173,9 @@ def _range(values: Sequence[float]) -> str:
 
 def group_of(arm: str) -> str:
     """Whose an arm is, to the table of costs."""
-    if arm in (CHANCE, CONTROL, TRUTH):
+    if arm in (CHANCE, CONTROL, TRUTH, INFERENCE):
         return "controls"
-    return "ours" if arm.startswith("ours") else "field"
+    return "ours" if arm.startswith("ours") or arm == GATES else "field"
 
 
 def cost_table(results: Results) -> Table:
