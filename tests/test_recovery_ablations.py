@@ -143,6 +143,7 @@ def test_the_recipe_and_no_moves_are_those_of_another_part():
     searched = list(ablation_searches(chosen))
     assert [job.strength for job in searched] == list(FACTORS)
     assert {job.draw.generator for job in searched} == {chosen.choosing}
+    assert {job.recipe for job in searched} == {chosen.recipe}  # at full length
 
 
 def test_a_floor_that_fails_is_never_chosen():

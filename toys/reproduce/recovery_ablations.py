@@ -156,12 +156,18 @@ class AblationJob(Job):
 
 
 def ablation_searches(chosen: Settings) -> Iterator[AblationJob]:
-    """One noise for all rows needs its own floor: each, on the choosing seed, in a short run."""
-    short = chosen.small_recipe
+    """One noise for all rows needs its own floor: each, on the choosing seed, at full length.
+
+    After fewer rows a floor was the best under which training does not stay finite in the end.
+    """
     where = draw("data-a", chosen.choosing, chosen)
     for factor in FACTORS:
         yield AblationJob(
-            draw=where, latents=chosen.widths[0], recipe=short, arm=ONE_NOISE, strength=factor
+            draw=where,
+            latents=chosen.widths[0],
+            recipe=chosen.recipe,
+            arm=ONE_NOISE,
+            strength=factor,
         )
 
 

@@ -65,7 +65,7 @@ The recipe, `vsae.RecoveryRecipe`, as it is and with less, on the same rows, ato
 rows: {all_rows} rows of Data A, of seeds {first}. *The ℓ1 phase alone* sees as many: it is without
 the slab, and with it without a noise for every row, moves, and a learning rate that falls. *One
 noise for all rows* is the annealed floor; of floors {factors} times those of the recipe it has the
-best on generator seed {choosing}, after {length:g} times as many rows (table). *Exponential*
+best on generator seed {choosing}, after as many rows (table). *Exponential*
 amplitudes begin at the means of the recipe's truncated normals, and are fitted as those are; those
 *of a size* deviate by {one_size:.0%} of their mean at most.
 *Splits at random* are of as many latents, of those that fire, each in two along a random direction;
