@@ -102,7 +102,7 @@ def dots(axis: Axes, found: Found, metric: str, norm: Normalize | None) -> dict:
         axis.plot(sum(values) / len(values), at, "|", color="0.2", ms=15, mew=1.6, zorder=2)
         shown[label(*key)] = {metric: values, "lean": leans}
     for key, rows in found.items():
-        if key[0] in SOLUTIONS:
+        if key[0] in SOLUTIONS and (key[0], metric) != (RANDOM, "direction"):  # of no one direction
             colour, name, high = LINES[key[0]]
             place = sum(row[metric] for row in rows) / len(rows)
             axis.axvline(place, color=colour, linewidth=1.2, linestyle="--", zorder=1)

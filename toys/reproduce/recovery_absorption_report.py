@@ -30,8 +30,8 @@ LEAN = (
     "with parent and child together; the one latent of a pair if it fires and is within "
     f"{CLOSE:g}° of a feature, or of a hedged direction. In neither, if less than half of what "
     "there is ends in the two; else in the one that more ends in, where the 95 % t-interval of the "
-    "difference of shares over seeds is wholly on one side of 0. Of the field is compared the arm, "
-    "at its strength, of the best F1 of parents; L0 is not matched, but said."
+    "difference of shares over seeds is wholly on one side of 0. The arm of the field is here, "
+    "for both metrics, that of the best F1 of parents; L0 is not matched, but said."
 )
 COMPARED = {
     "parent_f1": Metric("F1 of parents"),

@@ -28,8 +28,8 @@ class InferenceSettings:
     seen: int = 200_000
     small_seen: int = 128_000
     batch: int = 256
-    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2, 1e-1)
-    topk_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+    topk_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
     hidden: int = 2
     gaps: int = 2_048
     timed: int = 1_000
